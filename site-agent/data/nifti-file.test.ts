@@ -220,7 +220,9 @@ function withReal(at: number, value: number): Uint8Array {
 t.test("every fault has its own code, plain or gzipped", async (t) => {
   for (const [name, code, make] of FAULTS) {
     t.equal(await codeOf(decodeNiftiImage(make())), code, name);
-    t.equal(await codeOf(decodeNiftiImage(gzipSync(make()))), code, `${name}, gzipped`);
+    // In a gzip, bytes too many are seen by the bound on the inflated size.
+    const gzipped = code === "nifti.voxels.excess" ? "nifti.gzip.large" : code;
+    t.equal(await codeOf(decodeNiftiImage(gzipSync(make()))), gzipped, `${name}, gzipped`);
   }
 });
 

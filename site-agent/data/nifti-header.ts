@@ -34,7 +34,7 @@ export function parseNiftiHeader(bytes: Uint8Array): NiftiHeader {
   if (bytes.length < 4) throw new NiftiError("nifti.header.short");
   const { layout, littleEndian } = detectLayout(bytes);
   if (bytes.length < layout.headerBytes) throw new NiftiError("nifti.header.short");
-  const copy = bytes.slice(0, layout.headerBytes);
+  const copy = new Uint8Array(bytes.subarray(0, layout.headerBytes)); // Buffer.slice would not copy.
   const view = new DataView(copy.buffer);
   checkMagic(copy, layout);
   const shape = readShape(view, layout, littleEndian);

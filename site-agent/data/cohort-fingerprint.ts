@@ -7,7 +7,7 @@ import { AXES, type Axis, type Vec3 } from "./affine.ts";
 import { anatomicalAxes, inAnatomicalOrder } from "./anatomical-axes.ts";
 import { percentile, percentiles } from "./percentile.ts";
 import type { Modality } from "./study-source.ts";
-import { type Labelmap, labelsPresent, type Volume } from "./volume.ts";
+import { type Labelmap, labelCounts, labelsPresent, type Volume } from "./volume.ts";
 
 /** Contoured voxels sampled from each case, evenly spaced in memory order. */
 export const FOREGROUND_SAMPLE_PER_CASE = 10_000;
@@ -30,7 +30,7 @@ export function caseFingerprint(volume: Volume, labelmap: Labelmap | null): Case
   return {
     shape: inAnatomicalOrder(volume.grid.shape, axes),
     spacingMm: inAnatomicalOrder(volume.grid.spacingMm, axes),
-    intensityMin: volume.voxels.reduce((least, value) => Math.min(least, value), Number.POSITIVE_INFINITY),
+    intensityMin: smallest(volume.voxels),
     foregroundSample: labelmap ? foregroundSample(volume, labelmap) : new Float32Array(0),
     labels: labelmap ? labelsPresent(labelmap) : [],
   };
@@ -61,13 +61,23 @@ export function cohortFingerprint(
   };
 }
 
+function smallest(voxels: Float32Array): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (let index = 0; index < voxels.length; index += 1) least = Math.min(least, voxels[index] ?? 0);
+  return least;
+}
+
 function foregroundSample({ voxels }: Volume, labelmap: Labelmap): Float32Array {
-  const foreground = voxels.filter((_, index) => (labelmap.voxels[index] ?? 0) > 0);
-  const step = Math.max(1, foreground.length / FOREGROUND_SAMPLE_PER_CASE);
-  return Float32Array.from(
-    { length: Math.min(foreground.length, FOREGROUND_SAMPLE_PER_CASE) },
-    (_, index) => foreground[Math.floor(index * step)] ?? 0,
-  );
+  const foregroundCount = labelmap.voxels.length - (labelCounts(labelmap)[0] ?? 0);
+  const step = Math.max(1, Math.ceil(foregroundCount / FOREGROUND_SAMPLE_PER_CASE));
+  const sample = new Float32Array(Math.ceil(foregroundCount / step));
+  let seen = 0;
+  for (let index = 0; index < voxels.length; index += 1) {
+    if (labelmap.voxels[index] === 0) continue;
+    if (seen % step === 0) sample[seen / step] = voxels[index] ?? 0;
+    seen += 1;
+  }
+  return sample;
 }
 
 /** CT when most cases reach below what MR can hold. */

@@ -5,8 +5,9 @@ import { NiftiError } from "./nifti-error.ts";
 
 export interface NiftiDatatype {
   readonly code: number;
-  readonly bytes: number;
-  readonly read: (view: DataView, offset: number, littleEndian: boolean) => number;
+  readonly bytes: 1 | 2 | 4 | 8;
+  /** Numbers over little-endian memory, not copied where JavaScript has an array of the type. */
+  readonly over: (buffer: ArrayBuffer, count: number) => ArrayLike<number>;
 }
 
 export const UINT8_CODE = 2;
@@ -14,16 +15,16 @@ export const INT16_CODE = 4;
 export const FLOAT32_CODE = 16;
 
 const DATATYPES: readonly NiftiDatatype[] = [
-  { code: UINT8_CODE, bytes: 1, read: (view, offset) => view.getUint8(offset) },
-  { code: INT16_CODE, bytes: 2, read: (view, offset, little) => view.getInt16(offset, little) },
-  { code: 8, bytes: 4, read: (view, offset, little) => view.getInt32(offset, little) },
-  { code: FLOAT32_CODE, bytes: 4, read: (view, offset, little) => view.getFloat32(offset, little) },
-  { code: 64, bytes: 8, read: (view, offset, little) => view.getFloat64(offset, little) },
-  { code: 256, bytes: 1, read: (view, offset) => view.getInt8(offset) },
-  { code: 512, bytes: 2, read: (view, offset, little) => view.getUint16(offset, little) },
-  { code: 768, bytes: 4, read: (view, offset, little) => view.getUint32(offset, little) },
-  { code: 1024, bytes: 8, read: (view, offset, little) => Number(view.getBigInt64(offset, little)) },
-  { code: 1280, bytes: 8, read: (view, offset, little) => Number(view.getBigUint64(offset, little)) },
+  { code: UINT8_CODE, bytes: 1, over: (buffer, count) => new Uint8Array(buffer, 0, count) },
+  { code: INT16_CODE, bytes: 2, over: (buffer, count) => new Int16Array(buffer, 0, count) },
+  { code: 8, bytes: 4, over: (buffer, count) => new Int32Array(buffer, 0, count) },
+  { code: FLOAT32_CODE, bytes: 4, over: (buffer, count) => new Float32Array(buffer, 0, count) },
+  { code: 64, bytes: 8, over: (buffer, count) => new Float64Array(buffer, 0, count) },
+  { code: 256, bytes: 1, over: (buffer, count) => new Int8Array(buffer, 0, count) },
+  { code: 512, bytes: 2, over: (buffer, count) => new Uint16Array(buffer, 0, count) },
+  { code: 768, bytes: 4, over: (buffer, count) => new Uint32Array(buffer, 0, count) },
+  { code: 1024, bytes: 8, over: (buffer, count) => Array.from(new BigInt64Array(buffer, 0, count), Number) },
+  { code: 1280, bytes: 8, over: (buffer, count) => Array.from(new BigUint64Array(buffer, 0, count), Number) },
 ];
 
 /** @throws NiftiError nifti.datatype for a code outside the table or a width that contradicts it. */

@@ -29,7 +29,11 @@ export function makeLabelmap(grid: Grid, voxels: Uint8Array): Labelmap {
 /** Voxels per label, index = label, 256 entries. */
 export function labelCounts(labelmap: Labelmap): Uint32Array {
   const counts = new Uint32Array(256);
-  for (const label of labelmap.voxels) counts[label] = (counts[label] ?? 0) + 1;
+  const { voxels } = labelmap;
+  for (let index = 0; index < voxels.length; index += 1) {
+    const label = voxels[index] ?? 0;
+    counts[label] = (counts[label] ?? 0) + 1;
+  }
   return counts;
 }
 

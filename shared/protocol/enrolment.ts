@@ -4,7 +4,8 @@
 import type { PublicKey, Sha256, SiteId } from "../base/brand.ts";
 import type { Envelope } from "../crypto/envelope.ts";
 import { ProtocolError } from "./errors.ts";
-import type { FederationRecord } from "./records.ts";
+import { refusedDocumentsPerSiteMax } from "./limits.ts";
+import type { FederationRecord, RecordOf } from "./records.ts";
 
 export type Invitation = {
   readonly invitation: Sha256;
@@ -13,7 +14,15 @@ export type Invitation = {
   readonly used: boolean;
 };
 export type SiteStatus = "active" | "suspended" | "retired";
-export type Site = { readonly site: SiteId; readonly publicKey: PublicKey; readonly status: SiteStatus };
+export type Site = {
+  readonly site: SiteId;
+  readonly publicKey: PublicKey;
+  readonly status: SiteStatus;
+  readonly invitation: Sha256;
+  readonly enrolledAtMs: number;
+  /** Documents refused without a study to book them on; recorded up to a bound. */
+  readonly refusedDocuments: readonly Sha256[];
+};
 
 export type EnrolmentState = {
   readonly invitations: ReadonlyMap<Sha256, Invitation>;
@@ -22,7 +31,11 @@ export type EnrolmentState = {
 
 export const initialEnrolmentState: EnrolmentState = { invitations: new Map(), sites: new Map() };
 
-export function evolveEnrolment(state: EnrolmentState, record: FederationRecord): EnrolmentState {
+export function evolveEnrolment(
+  state: EnrolmentState,
+  record: FederationRecord,
+  atMs: number,
+): EnrolmentState {
   switch (record.kind) {
     case "site.invited": {
       const { invitation, site, expiresAtMs } = record;
@@ -39,7 +52,16 @@ export function evolveEnrolment(state: EnrolmentState, record: FederationRecord)
       const invitations = new Map(state.invitations);
       const used = invitations.get(invitation);
       if (used) invitations.set(invitation, { ...used, used: true });
-      return { invitations, sites: new Map(state.sites).set(site, { site, publicKey, status: "active" }) };
+      const status = "active";
+      const enrolled: Site = {
+        site,
+        publicKey,
+        status,
+        invitation,
+        enrolledAtMs: atMs,
+        refusedDocuments: [],
+      };
+      return { invitations, sites: new Map(state.sites).set(site, enrolled) };
     }
     case "site.suspended":
       return withStatus(state, record.site, "suspended");
@@ -47,6 +69,12 @@ export function evolveEnrolment(state: EnrolmentState, record: FederationRecord)
       return withStatus(state, record.site, "active");
     case "site.retired":
       return withStatus(state, record.site, "retired");
+    case "document.refused": {
+      const site = state.sites.get(record.site);
+      if (!site) return state;
+      const refusedDocuments = [...site.refusedDocuments, record.document];
+      return { ...state, sites: new Map(state.sites).set(record.site, { ...site, refusedDocuments }) };
+    }
     case "log.opened":
     case "witness.alarmed":
       return state;
@@ -104,6 +132,17 @@ export function changeStatus(state: EnrolmentState, { site, to, reason }: Status
   if (to === "suspended") return [{ kind: "site.suspended", site, reason }];
   if (to === "retired") return [{ kind: "site.retired", site, reason }];
   return [{ kind: "site.resumed", site, reason }];
+}
+
+/** The record of a refused document that names no study; none for a repetition, or beyond the bound. */
+export function refuseDocument(
+  state: EnrolmentState,
+  refusal: Omit<RecordOf<"document.refused">, "kind">,
+): FederationRecord[] {
+  const refused = state.sites.get(refusal.site)?.refusedDocuments;
+  const recorded =
+    refused?.includes(refusal.document) || (refused?.length ?? 0) >= refusedDocumentsPerSiteMax;
+  return refused && !recorded ? [{ kind: "document.refused", ...refusal }] : [];
 }
 
 function withStatus(state: EnrolmentState, name: SiteId, status: SiteStatus): EnrolmentState {

@@ -25,13 +25,13 @@ export const initialFederationState: FederationState = {
 };
 
 /** Fold one log entry. Entries are folded in order, each once. */
-export function evolveFederation(state: FederationState, { index, record }: LogEntry): FederationState {
+export function evolveFederation(state: FederationState, { index, atMs, record }: LogEntry): FederationState {
   assert(index === state.size, `entry ${index} does not follow a log of size ${state.size}`);
   const next = { ...state, size: state.size + 1 };
   if (record.kind === "log.opened") {
     return { ...next, opened: { origin: record.origin, coordinatorKey: record.coordinatorKey } };
   }
-  if (!isStudyRecord(record)) return { ...next, enrolment: evolveEnrolment(state.enrolment, record) };
+  if (!isStudyRecord(record)) return { ...next, enrolment: evolveEnrolment(state.enrolment, record, atMs) };
   const study = state.studies.get(record.study) ?? initialStudyState(record.study);
   const studies = new Map(state.studies).set(record.study, evolve(study, record));
   const plans = record.kind === "study.opened" ? new Map(state.plans).set(record.study, record) : state.plans;

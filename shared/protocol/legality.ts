@@ -75,6 +75,7 @@ function federationFaults(state: FederationState, record: FederationRecord, atMs
         ...unless((invitation?.expiresAtMs ?? 0) > atMs, "the invitation had expired"),
       ];
     }
+    case "document.refused":
     case "witness.alarmed":
       return unless(sites.has(record.site), "no such site");
     default: {

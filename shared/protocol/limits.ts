@@ -14,6 +14,8 @@ export const blobBytesMax = 4 * GiB;
 export const uploadsPerSiteMax = 4;
 /** Refused updates that are recorded for one site in one round; later ones are answered and not recorded. */
 export const refusalsPerRoundMax = 16;
+/** Documents without a study that are recorded as refused, for one site in all. */
+export const refusedDocumentsPerSiteMax = 64;
 /** Sites in one study. */
 export const sitesPerStudyMax = 64;
 export const labelsPerStudyMax = 64;

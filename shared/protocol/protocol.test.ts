@@ -4,7 +4,7 @@ import { generateSigningKey } from "../crypto/keys.ts";
 import * as enrolment from "./enrolment.ts";
 import { errorCatalogue, isProtocolErrorCode, ProtocolError } from "./errors.ts";
 import { judge, meanOfSites, type Standing } from "./promotion.ts";
-import type { StudyRecord } from "./records.ts";
+import type { FederationRecord, StudyRecord } from "./records.ts";
 import { release, rollBack, withdrawContribution } from "./release.ts";
 import { evolve, initialStudyState, type StudyState, versionsWith } from "./study-state.ts";
 
@@ -13,6 +13,9 @@ const version = (digit: string): ModelVersionId => digit.repeat(64) as ModelVers
 const a = "hospital-a" as SiteId; // A slug.
 const b = "hospital-b" as SiteId; // A slug.
 const c = "hospital-c" as SiteId; // A slug.
+const fold = (state: enrolment.EnrolmentState, record: FederationRecord): enrolment.EnrolmentState =>
+  enrolment.evolveEnrolment(state, record, 7);
+const weights = { sha256: digest("b"), bytes: 1 };
 const envelope = { payload: "", payloadType: "", signatures: [] };
 
 t.test("the error catalogue gives every code a status, and a sentence that ends", async (t) => {
@@ -33,7 +36,7 @@ t.test("an invitation serves one site, once, until it expires", async (t) => {
   const command = { site: a, invitation: digest("1"), publicKey: key, envelope };
   const invited = enrolment
     .invite(enrolment.initialEnrolmentState, { site: a, invitation: digest("1"), expiresAtMs: 100 }, 0)
-    .reduce(enrolment.evolveEnrolment, enrolment.initialEnrolmentState);
+    .reduce(fold, enrolment.initialEnrolmentState);
 
   t.throws(() => enrolment.invite(invited, { site: a, invitation: digest("2"), expiresAtMs: 200 }, 50), {
     code: "site.name-taken",
@@ -55,7 +58,7 @@ t.test("an invitation serves one site, once, until it expires", async (t) => {
     "unknown",
   );
 
-  const enrolled = enrolment.enrol(invited, command, 0).reduce(enrolment.evolveEnrolment, invited);
+  const enrolled = enrolment.enrol(invited, command, 0).reduce(fold, invited);
   t.equal(enrolled.sites.get(a)?.status, "active");
   t.strictSame(
     enrolment.enrol(enrolled, command, 50),
@@ -72,10 +75,22 @@ t.test("an invitation serves one site, once, until it expires", async (t) => {
 t.test("a site is suspended and resumed, and retired for good", async (t) => {
   const state: enrolment.EnrolmentState = {
     invitations: new Map(),
-    sites: new Map([[a, { site: a, publicKey: generateSigningKey().publicKey, status: "active" }]]),
+    sites: new Map([
+      [
+        a,
+        {
+          site: a,
+          publicKey: generateSigningKey().publicKey,
+          status: "active",
+          invitation: digest("1"),
+          enrolledAtMs: 0,
+          refusedDocuments: [],
+        },
+      ],
+    ]),
   };
   const change = (from: enrolment.EnrolmentState, to: enrolment.SiteStatus): enrolment.EnrolmentState =>
-    enrolment.changeStatus(from, { site: a, to, reason: "test" }).reduce(enrolment.evolveEnrolment, from);
+    enrolment.changeStatus(from, { site: a, to, reason: "test" }).reduce(fold, from);
   const suspended = change(state, "suspended");
   t.equal(suspended.sites.get(a)?.status, "suspended");
   t.throws(() => change(suspended, "suspended"), { code: "site.wrong-state" });
@@ -84,6 +99,28 @@ t.test("a site is suspended and resumed, and retired for good", async (t) => {
   t.throws(() => enrolment.changeStatus(state, { site: b, to: "retired", reason: "" }), {
     code: "site.unknown",
   });
+});
+
+t.test("a site cannot fill the log with nonsense", async (t) => {
+  const site = {
+    site: a,
+    publicKey: generateSigningKey().publicKey,
+    status: "active",
+    invitation: digest("1"),
+    enrolledAtMs: 0,
+    refusedDocuments: [],
+  } as const;
+  let state: enrolment.EnrolmentState = { invitations: new Map(), sites: new Map([[a, site]]) };
+  let recorded = 0;
+  for (let at = 0; at < 200; at += 1) {
+    const document = at.toString(16).padStart(64, "0") as Sha256; // 64 hexadecimal digits.
+    const refusal = { site: a, code: "envelope.refused", document };
+    const records = enrolment.refuseDocument(state, refusal);
+    recorded += records.length;
+    state = records.reduce(fold, state);
+    t.strictSame(enrolment.refuseDocument(state, refusal), [], "the same document again is not recorded");
+  }
+  t.equal(recorded, 64);
 });
 
 t.test("the acceptance rule promotes what is better on the whole and worse nowhere", async (t) => {
@@ -142,7 +179,15 @@ t.test("the acceptance rule promotes what is better on the whole and worse nowhe
 function threeRounds(): StudyState {
   const study = "study" as never; // A slug.
   const records: StudyRecord[] = [
-    { kind: "version.created", study, round: 0, version: version("0"), evaluateUntilMs: 0, envelope },
+    {
+      kind: "version.created",
+      study,
+      round: 0,
+      version: version("0"),
+      weights,
+      evaluateUntilMs: 0,
+      envelope,
+    },
     { kind: "study.opened", study, plan: digest("f"), recruitUntilMs: 0, envelope },
     ...[a, b, c].map((site): StudyRecord => ({ kind: "plan.approved", study, site, examples: 1, envelope })),
   ];
@@ -173,7 +218,15 @@ function threeRounds(): StudyState {
         envelope,
       });
     records.push({ kind: "round.closed", study, round, accepted: [], missing: [] });
-    records.push({ kind: "version.created", study, round, version: made, evaluateUntilMs: 1, envelope });
+    records.push({
+      kind: "version.created",
+      study,
+      round,
+      version: made,
+      weights,
+      evaluateUntilMs: 1,
+      envelope,
+    });
     records.push({
       kind: "version.judged",
       study,

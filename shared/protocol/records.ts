@@ -45,6 +45,11 @@ const federationRecords = [
   Type.Object({ kind: Type.Literal("site.resumed"), site: SiteName, reason: ShortText }, strict),
   Type.Object({ kind: Type.Literal("site.retired"), site: SiteName, reason: ShortText }, strict),
   Type.Object({ kind: Type.Literal("witness.alarmed"), site: SiteName, envelope: Envelope }, strict),
+  /** A document of a site that could not even be attributed to a study. */
+  Type.Object(
+    { kind: Type.Literal("document.refused"), site: SiteName, code: ErrorCode, document: Digest },
+    strict,
+  ),
 ] as const;
 
 const AcceptedEntry = Type.Object(
@@ -133,6 +138,8 @@ const studyRecords = [
       study: StudyName,
       round: Count,
       version: VersionId,
+      /** Where the weights are, as the manifest says. */
+      weights: Type.Object({ sha256: Digest, bytes: Positive }, strict),
       evaluateUntilMs: TimeMs,
       envelope: Envelope,
     },

@@ -47,6 +47,7 @@ export type RoundEvent =
       readonly nowMs: number;
       readonly round: number;
       readonly version: ModelVersionId;
+      readonly weights: { readonly sha256: Sha256; readonly bytes: number };
       readonly envelope: Envelope;
     }
   | {
@@ -209,12 +210,13 @@ function onAggregated(
 ): RoundEffect[] {
   if (state.phase !== "aggregating" || event.round !== state.round) return [];
   const evaluateUntilMs = event.nowMs + context.plan.rounds.evaluationMs;
-  const { round, version, envelope } = event;
+  const { round, version, weights, envelope } = event;
   const created = append({
     kind: "version.created",
     study: state.study,
     round,
     version,
+    weights,
     evaluateUntilMs,
     envelope,
   });

@@ -23,6 +23,7 @@ export type VersionState = {
   /** 0 for the start version. */
   readonly round: number;
   readonly parent: ModelVersionId | null;
+  readonly weights: { readonly sha256: Sha256; readonly bytes: number };
   readonly contributors: readonly SiteId[];
   readonly judged: "pending" | "promoted" | "rejected";
   readonly meanDice: number | null;
@@ -144,11 +145,12 @@ function onRoundOpened(
 }
 
 function onVersionCreated(state: StudyState, record: RecordOf<"version.created">): StudyState {
-  const { version, round, evaluateUntilMs } = record;
+  const { version, round, weights, evaluateUntilMs } = record;
   const created: VersionState = {
     version,
     round,
     parent: round === 0 ? null : state.last,
+    weights,
     contributors: round === 0 ? [] : [...state.accepted.keys()].sort(),
     judged: "pending",
     meanDice: null,

@@ -143,6 +143,7 @@ export class CoordinatorProcess {
           nowMs: this.#nowMs,
           round,
           version,
+          weights: scenery.weightsOf(version),
           envelope,
         }));
       }
@@ -184,7 +185,15 @@ export class CoordinatorProcess {
     }
     const { study, rounds } = this.plan;
     const version = scenery.startVersion;
-    this.#append({ kind: "version.created", study, round: 0, version, evaluateUntilMs: 0, envelope });
+    this.#append({
+      kind: "version.created",
+      study,
+      round: 0,
+      version,
+      weights: scenery.weightsOf(version),
+      evaluateUntilMs: 0,
+      envelope,
+    });
     const recruitUntilMs = rounds.recruitmentMs;
     this.#append({ kind: "study.opened", study, plan: this.#planDigest, recruitUntilMs, envelope });
   }
@@ -194,7 +203,7 @@ export class CoordinatorProcess {
 function located(message: RoundMessage): ToSite {
   const reference = (version: ModelVersionId) => ({
     version,
-    weights: { sha256: scenery.digest(version), bytes: 1 },
+    weights: scenery.weightsOf(version),
   });
   if (message.kind === "round.offer") return { ...message, base: reference(message.base) };
   if (message.kind === "evaluation.offer") return { ...message, candidate: reference(message.candidate) };

@@ -53,6 +53,10 @@ export function versionOf(
   return digest(`${base}\n${text}`) as string as ModelVersionId; // A digest, as a version id is.
 }
 
+export function weightsOf(version: ModelVersionId): { sha256: Sha256; bytes: number } {
+  return { sha256: digest(version), bytes: 1 };
+}
+
 export function drawPlan(prng: Prng, sites: readonly SiteId[]): StudyPlan {
   return {
     study,

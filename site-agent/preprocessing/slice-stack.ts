@@ -68,15 +68,47 @@ export function cutSlice(
   return slice;
 }
 
-/** Writes values of a slice into their places in the volume; what was cropped away keeps its value. */
-export function pasteSlice(
+/**
+ * The whole plane that a slice was cut from, rows and columns in canonical order.
+ * @param slice [height, width, channels].
+ * @param outside one value per channel for what was cropped away.
+ * @returns [rows, columns, channels].
+ */
+export function uncutSlice(
   slice: Float32Array,
   geometry: StackGeometry,
-  target: { volume: Float32Array; index: number },
-): void {
-  walkSlice(geometry, target.index, (inVolume, inSlice) => {
-    target.volume[inVolume] = slice[inSlice] ?? 0;
+  outside: Float32Array,
+): Float32Array {
+  const { height: rows, width: columns } = planeSize(geometry.shape, geometry.sliceAxis);
+  const channels = outside.length;
+  assert(slice.length === geometry.height * geometry.width * channels, "the slice has its geometry's size");
+  const plane = new Float32Array(rows * columns * channels);
+  if (rows > geometry.height || columns > geometry.width) {
+    for (let pixel = 0; pixel < rows * columns; pixel += 1) plane.set(outside, pixel * channels);
+  }
+  const flat: StackGeometry = { ...geometry, shape: [columns, rows, 1], sliceAxis: "S" };
+  walkSlice(flat, 0, (inPlane, inSlice) => {
+    for (let channel = 0; channel < channels; channel += 1) {
+      plane[inPlane * channels + channel] = slice[inSlice * channels + channel] ?? 0;
+    }
   });
+  return plane;
+}
+
+/** Puts a plane [rows, columns] in canonical order into its place in a canonical volume of labels. */
+export function placePlane(
+  plane: Uint8Array,
+  target: { volume: Uint8Array; shape: Vec3; sliceAxis: SliceAxis; index: number },
+): void {
+  const strides: Vec3 = [1, target.shape[0], target.shape[0] * target.shape[1]];
+  const [, rows, columns] = inPlaneOrder(target.shape, target.sliceAxis);
+  const [sliceStride, rowStride, columnStride] = inPlaneOrder(strides, target.sliceAxis);
+  for (let row = 0; row < rows; row += 1) {
+    for (let column = 0; column < columns; column += 1) {
+      const at = target.index * sliceStride + row * rowStride + column * columnStride;
+      target.volume[at] = plane[row * columns + column] ?? 0;
+    }
+  }
 }
 
 /** Pairs of places that volume and slice have in common. */

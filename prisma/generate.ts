@@ -16,11 +16,15 @@ export function generateClient(): void {
   const manifest = createRequire(import.meta.url).resolve("prisma/package.json");
   const command = join(dirname(manifest), "build/index.js");
   const { PRISMA_SCHEMA_ENGINE_BINARY = process.execPath, ...environment } = process.env;
-  const result = spawnSync(process.execPath, [command, "generate", "--config", join(here, "prisma.config.ts")], {
-    env: { ...environment, PRISMA_SCHEMA_ENGINE_BINARY, CHECKPOINT_DISABLE: "1" },
-    encoding: "utf8",
-    timeout: 120_000,
-  });
+  const result = spawnSync(
+    process.execPath,
+    [command, "generate", "--config", join(here, "prisma.config.ts")],
+    {
+      env: { ...environment, PRISMA_SCHEMA_ENGINE_BINARY, CHECKPOINT_DISABLE: "1" },
+      encoding: "utf8",
+      timeout: 120_000,
+    },
+  );
   if (result.status !== 0 || !existsSync(generatedClient)) {
     throw new Error(`the database client could not be generated: ${result.stderr || result.stdout}`);
   }

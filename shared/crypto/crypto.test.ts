@@ -202,6 +202,17 @@ function flipped(proof: readonly Uint8Array[], prng: Prng): Uint8Array[] {
   return copy;
 }
 
+t.test("a truncated tree grows again as if nothing had been", async (t) => {
+  for (let size = 0; size <= 20; size += 1) {
+    const tree = new MerkleTree();
+    for (let index = 0; index < 20; index += 1) tree.append(leafHash(Uint8Array.of(index)));
+    const whole = hex(tree.root());
+    tree.truncate(size);
+    for (let index = size; index < 20; index += 1) tree.append(leafHash(Uint8Array.of(index)));
+    t.equal(hex(tree.root()), whole, `from ${size}`);
+  }
+});
+
 t.test("a tree's history is a function of its leaves", async () => {
   fc.assert(
     fc.property(fc.array(fc.uint8Array({ maxLength: 8 }), { maxLength: 60 }), fc.nat(60), (leaves, cut) => {

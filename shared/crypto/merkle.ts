@@ -40,6 +40,14 @@ export class MerkleTree {
     }
   }
 
+  /** Forget everything after the first `size` leaves: what was appended to try and did not become durable. */
+  truncate(size: number): void {
+    assert(size >= 0 && size <= this.size, `no tree of size ${size}`);
+    this.#levels.forEach((level, height) => {
+      level.length = Math.floor(size / 2 ** height);
+    });
+  }
+
   leaf(index: number): Uint8Array {
     return expectDefined(this.#level(0)[index], `leaf ${index}`);
   }

@@ -5,7 +5,7 @@
 import type { ModelVersionId, Sha256, SiteId } from "../base/brand.ts";
 import type { Envelope } from "../crypto/envelope.ts";
 import type { StudyPlan } from "../model/study-plan.ts";
-import type { ProtocolErrorCode } from "./errors.ts";
+import { isProtocolErrorCode, type ProtocolErrorCode } from "./errors.ts";
 import { refusalsPerRoundMax, roundDurationMsMax } from "./limits.ts";
 import type { ToSite } from "./messages.ts";
 import { judge } from "./promotion.ts";
@@ -147,6 +147,10 @@ export function objection(
   if (!state.cohort.includes(update.site)) return "round.not-invited";
   if (update.baseVersion !== state.last) return "version.stale";
   if (update.examples > approved) return "update.examples-exceeded";
+  const refused = state.refused.get(update.site);
+  const before = refused?.get(update.update);
+  if (before && isProtocolErrorCode(before)) return before;
+  if ((refused?.size ?? 0) >= refusalsPerRoundMax) return "update.refusals-exhausted";
   const accepted = state.accepted.get(update.site);
   return accepted && accepted.update !== update.update ? "update.duplicate" : null;
 }
@@ -183,11 +187,12 @@ function refuse(
   update: Sha256,
   code: ProtocolErrorCode,
 ): RoundEffect[] {
-  const recorded = state.refused.get(site) ?? [];
+  const recorded = state.refused.get(site);
   const settle = (outcome: ProtocolErrorCode): RoundEffect =>
     send(site, { kind: "update.settled", study: state.study, round, outcome });
-  if (recorded.includes(update)) return [settle(code)];
-  if (recorded.length >= refusalsPerRoundMax) return [settle("update.refusals-exhausted")];
+  // What trying again can mend is answered and leaves no trace: the same update may yet be accepted.
+  if (recorded?.has(update) || code === "update.blob-missing") return [settle(code)];
+  if ((recorded?.size ?? 0) >= refusalsPerRoundMax) return [settle("update.refusals-exhausted")];
   return [append({ kind: "update.refused", study: state.study, round, site, code, update }), settle(code)];
 }
 

@@ -43,12 +43,15 @@ export type StudyState = {
   readonly completedRounds: number;
   readonly abandonedInARow: number;
   readonly deadlineMs: number;
+  /** The version that the current or latest round started from, and the deadline it was opened with. */
+  readonly baseVersion: ModelVersionId | null;
+  readonly openedDeadlineMs: number;
   readonly cohort: readonly SiteId[];
   readonly accepted: ReadonlyMap<SiteId, AcceptedUpdate>;
   /** The latest accepted update of each site, also of earlier rounds: a late retry is answered with it. */
   readonly latestAccepted: ReadonlyMap<SiteId, Sha256>;
-  /** Digests of the refused submissions of this round, by site. */
-  readonly refused: ReadonlyMap<SiteId, readonly Sha256[]>;
+  /** The refused submissions of this round by site, with the code that each was refused with. */
+  readonly refused: ReadonlyMap<SiteId, ReadonlyMap<Sha256, string>>;
   readonly candidate: ModelVersionId | null;
   readonly versions: ReadonlyMap<ModelVersionId, VersionState>;
   /** Newest version whose lineage holds no withdrawn contribution: the base of the next round. */
@@ -71,6 +74,8 @@ export function initialStudyState(study: StudyId): StudyState {
     completedRounds: 0,
     abandonedInARow: 0,
     deadlineMs: 0,
+    baseVersion: null,
+    openedDeadlineMs: 0,
     cohort: [],
     accepted: new Map(),
     latestAccepted: new Map(),
@@ -100,8 +105,8 @@ export function evolve(state: StudyState, record: StudyRecord): StudyState {
       return { ...state, accepted, latestAccepted: new Map(state.latestAccepted).set(site, update) };
     }
     case "update.refused": {
-      const digests = [...(state.refused.get(record.site) ?? []), record.update];
-      return { ...state, refused: new Map(state.refused).set(record.site, digests) };
+      const refused = new Map(state.refused.get(record.site)).set(record.update, record.code);
+      return { ...state, refused: new Map(state.refused).set(record.site, refused) };
     }
     case "round.closed":
       return { ...state, phase: "aggregating" };
@@ -128,15 +133,15 @@ export function evolve(state: StudyState, record: StudyRecord): StudyState {
   }
 }
 
-function onRoundOpened(
-  state: StudyState,
-  { round, deadlineMs, sites }: RecordOf<"round.opened">,
-): StudyState {
+function onRoundOpened(state: StudyState, record: RecordOf<"round.opened">): StudyState {
+  const { round, baseVersion, deadlineMs, sites } = record;
   return {
     ...state,
     phase: "training",
     round,
     deadlineMs,
+    baseVersion,
+    openedDeadlineMs: deadlineMs,
     cohort: sites,
     accepted: new Map(),
     refused: new Map(),

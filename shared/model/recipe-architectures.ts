@@ -1,0 +1,45 @@
+// What the coordinator has to know of a recipe: which tensors its weights are, which of them an update holds, and what
+// a seeded start model looks like. It computes no image. The site agent's registry builds the same recipes from tensors.
+
+import type { Sha256 } from "../base/brand.ts";
+import { documentDigest } from "../crypto/digest.ts";
+import type { ParameterManifest, ParameterSpec } from "./parameter-manifest.ts";
+import {
+  parsePlainConvUNetConfig,
+  plainConvUNetParameters,
+  plainConvUNetTrainable,
+} from "./plain-conv-unet.ts";
+import { initialPlainConvUNetWeights } from "./plain-conv-unet-weights.ts";
+
+export type RecipeArchitecture = {
+  readonly version: number;
+  /** All tensors of a weights file, in their order. @throws when the configuration is not one of this recipe */
+  parameters(config: unknown): ParameterSpec[];
+  /** The tensors of an update, in their order. */
+  trainable(config: unknown): ParameterManifest;
+  /** One array per tensor of `parameters`, the same on every machine. */
+  initialWeights(config: unknown, seed: number): ReadonlyMap<string, Float32Array>;
+};
+
+export const recipeArchitectures: Readonly<Record<string, RecipeArchitecture>> = {
+  "unet-prompter": {
+    version: 1,
+    parameters: (config) => plainConvUNetParameters(parsePlainConvUNetConfig(config)),
+    trainable: (config) => plainConvUNetTrainable(parsePlainConvUNetConfig(config)),
+    initialWeights: (config, seed) => initialPlainConvUNetWeights(parsePlainConvUNetConfig(config), seed),
+  },
+};
+
+/** The architecture of a recipe, or undefined where this build does not know it in that version. */
+export function findArchitecture(recipe: {
+  readonly id: string;
+  readonly version: number;
+}): RecipeArchitecture | undefined {
+  const found = Object.hasOwn(recipeArchitectures, recipe.id) ? recipeArchitectures[recipe.id] : undefined;
+  return found?.version === recipe.version ? found : undefined;
+}
+
+/** What a plan names and every update must match. */
+export function manifestDigest(manifest: ParameterManifest): Sha256 {
+  return documentDigest("parameter-manifest", manifest);
+}

@@ -1,0 +1,22 @@
+// The only import of TensorFlow.js in the project. Models, losses and optimisers use `tf` from here, so that every
+// other module is the same on every backend and the framework could be replaced behind this file. It starts nothing:
+// which backend computes is decided by choose-backend.
+
+import tf from "@tensorflow/tfjs";
+
+export { tf };
+
+/** The packages that bring a backend. The framework itself brings `cpu`. */
+export type BackendPackage =
+  | "@tensorflow/tfjs-node-gpu"
+  | "@tensorflow/tfjs-node"
+  | "@tensorflow/tfjs-backend-wasm";
+
+/**
+ * Load a package, which registers its backend. Absent and half-installed packages reject.
+ * Production mode comes first: it silences the framework's advice on the console.
+ */
+export async function loadBackendPackage(name: BackendPackage): Promise<void> {
+  tf.enableProdMode();
+  await import(name);
+}

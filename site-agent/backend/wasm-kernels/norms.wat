@@ -1,0 +1,260 @@
+;; Reductions over pixels in NHWC order: biases, and instance norm with leaky ReLU in one pass over the data. Pointers
+;; and strides are bytes, counts are elements and never 0.
+(module
+  (import "env" "memory" (memory 0))
+
+  ;; Sums over rows of four neighbouring columns. Runs of 64 rows are summed first, so that the rounding error of a long
+  ;; column grows with its square root's order rather than its length.
+  (func $sum4 (param $from i32) (param $rowBytes i32) (param $rows i32) (result v128)
+    (local $total v128) (local $part v128) (local $k i32)
+    (loop $eachRun
+      (local.set $part (v128.const i32x4 0 0 0 0))
+      (local.set $k (select (i32.const 64) (local.get $rows) (i32.gt_s (local.get $rows) (i32.const 64))))
+      (local.set $rows (i32.sub (local.get $rows) (local.get $k)))
+      (loop $eachRow
+        (local.set $part (f32x4.add (local.get $part) (v128.load (local.get $from))))
+        (local.set $from (i32.add (local.get $from) (local.get $rowBytes)))
+        (br_if $eachRow (local.tee $k (i32.sub (local.get $k) (i32.const 1)))))
+      (local.set $total (f32x4.add (local.get $total) (local.get $part)))
+      (br_if $eachRun (local.get $rows)))
+    (local.get $total))
+
+  ;; The same for the squares of the distances from $mean.
+  (func $sum_squares4
+    (param $from i32) (param $rowBytes i32) (param $rows i32) (param $mean v128) (result v128)
+    (local $total v128) (local $part v128) (local $d v128) (local $k i32)
+    (loop $eachRun
+      (local.set $part (v128.const i32x4 0 0 0 0))
+      (local.set $k (select (i32.const 64) (local.get $rows) (i32.gt_s (local.get $rows) (i32.const 64))))
+      (local.set $rows (i32.sub (local.get $rows) (local.get $k)))
+      (loop $eachRow
+        (local.set $d (f32x4.sub (v128.load (local.get $from)) (local.get $mean)))
+        (local.set $part (f32x4.add (local.get $part) (f32x4.mul (local.get $d) (local.get $d))))
+        (local.set $from (i32.add (local.get $from) (local.get $rowBytes)))
+        (br_if $eachRow (local.tee $k (i32.sub (local.get $k) (i32.const 1)))))
+      (local.set $total (f32x4.add (local.get $total) (local.get $part)))
+      (br_if $eachRun (local.get $rows)))
+    (local.get $total))
+
+  ;; Sums over the rows of one column, in runs as above.
+  (func $sum1 (param $from i32) (param $rowBytes i32) (param $rows i32) (result f32)
+    (local $total f32) (local $part f32) (local $k i32)
+    (loop $eachRun
+      (local.set $part (f32.const 0))
+      (local.set $k (select (i32.const 64) (local.get $rows) (i32.gt_s (local.get $rows) (i32.const 64))))
+      (local.set $rows (i32.sub (local.get $rows) (local.get $k)))
+      (loop $eachRow
+        (local.set $part (f32.add (local.get $part) (f32.load (local.get $from))))
+        (local.set $from (i32.add (local.get $from) (local.get $rowBytes)))
+        (br_if $eachRow (local.tee $k (i32.sub (local.get $k) (i32.const 1)))))
+      (local.set $total (f32.add (local.get $total) (local.get $part)))
+      (br_if $eachRun (local.get $rows)))
+    (local.get $total))
+
+  ;; Sums over the rows of a matrix [rows, columns].
+  (func $column_sums (export "column_sums") (param $from i32) (param $to i32) (param $rows i32) (param $columns i32)
+    (local $rowBytes i32) (local $i i32)
+    (local.set $rowBytes (i32.shl (local.get $columns) (i32.const 2)))
+    (if (i32.ge_u (local.get $rowBytes) (i32.const 16))
+      (then
+        (loop $eachVector
+          (v128.store
+            (i32.add (local.get $to) (local.get $i))
+            (call $sum4 (i32.add (local.get $from) (local.get $i)) (local.get $rowBytes) (local.get $rows)))
+          (local.set $i (i32.add (local.get $i) (i32.const 16)))
+          (br_if $eachVector (i32.le_u (i32.add (local.get $i) (i32.const 16)) (local.get $rowBytes))))))
+    (if (i32.lt_u (local.get $i) (local.get $rowBytes))
+      (then
+        (loop $eachNumber
+          (f32.store
+            (i32.add (local.get $to) (local.get $i))
+            (call $sum1 (i32.add (local.get $from) (local.get $i)) (local.get $rowBytes) (local.get $rows)))
+          (local.set $i (i32.add (local.get $i) (i32.const 4)))
+          (br_if $eachNumber (i32.lt_u (local.get $i) (local.get $rowBytes)))))))
+
+  ;; to = from + bias for a matrix [rows, columns] and a bias per column.
+  (func (export "add_bias") (param $from i32) (param $to i32) (param $bias i32) (param $rows i32) (param $columns i32)
+    (local $rowBytes i32) (local $i i32)
+    (local.set $rowBytes (i32.shl (local.get $columns) (i32.const 2)))
+    (loop $eachRow
+      (local.set $i (i32.const 0))
+      (if (i32.ge_u (local.get $rowBytes) (i32.const 16))
+        (then
+          (loop $eachVector
+            (v128.store
+              (i32.add (local.get $to) (local.get $i))
+              (f32x4.add
+                (v128.load (i32.add (local.get $from) (local.get $i)))
+                (v128.load (i32.add (local.get $bias) (local.get $i)))))
+            (local.set $i (i32.add (local.get $i) (i32.const 16)))
+            (br_if $eachVector (i32.le_u (i32.add (local.get $i) (i32.const 16)) (local.get $rowBytes))))))
+      (if (i32.lt_u (local.get $i) (local.get $rowBytes))
+        (then
+          (loop $eachNumber
+            (f32.store
+              (i32.add (local.get $to) (local.get $i))
+              (f32.add
+                (f32.load (i32.add (local.get $from) (local.get $i)))
+                (f32.load (i32.add (local.get $bias) (local.get $i)))))
+            (local.set $i (i32.add (local.get $i) (i32.const 4)))
+            (br_if $eachNumber (i32.lt_u (local.get $i) (local.get $rowBytes))))))
+      (local.set $from (i32.add (local.get $from) (local.get $rowBytes)))
+      (local.set $to (i32.add (local.get $to) (local.get $rowBytes)))
+      (br_if $eachRow (local.tee $rows (i32.sub (local.get $rows) (i32.const 1))))))
+
+  ;; y = act((x - mean) / sqrt(variance + epsilon) * gamma + beta) with the mean and the variance of each image and
+  ;; channel over its pixels, act(z) = max(z, slope * z), 0 <= slope <= 1. Channels >= 4.
+  ;; Keeps mean and 1 / sqrt(variance + epsilon), both [images, channels], for the gradient.
+  (func (export "instance_norm")
+    (param $from i32) (param $to i32) (param $gamma i32) (param $beta i32) (param $means i32) (param $inverses i32)
+    (param $images i32) (param $pixels i32) (param $channels i32) (param $epsilon f32) (param $slope f32)
+    (local $channel i32) (local $byte i32) (local $rowBytes i32) (local $a i32) (local $b i32) (local $k i32)
+    (local $mean v128) (local $inverse v128) (local $scale v128) (local $shift v128) (local $z v128) (local $slopes v128)
+    (local $count v128)
+    (local.set $rowBytes (i32.shl (local.get $channels) (i32.const 2)))
+    (local.set $slopes (f32x4.splat (local.get $slope)))
+    (local.set $count (f32x4.splat (f32.convert_i32_s (local.get $pixels))))
+    (loop $eachImage
+      (local.set $channel (i32.const 0))
+      (loop $eachGroup
+        (local.set $byte (i32.shl (local.get $channel) (i32.const 2)))
+        (local.set $a (i32.add (local.get $from) (local.get $byte)))
+        (local.set $b (i32.add (local.get $to) (local.get $byte)))
+        (local.set $mean
+          (f32x4.div (call $sum4 (local.get $a) (local.get $rowBytes) (local.get $pixels)) (local.get $count)))
+        (local.set $inverse
+          (f32x4.div
+            (v128.const f32x4 1 1 1 1)
+            (f32x4.sqrt
+              (f32x4.add
+                (f32x4.div
+                  (call $sum_squares4 (local.get $a) (local.get $rowBytes) (local.get $pixels) (local.get $mean))
+                  (local.get $count))
+                (f32x4.splat (local.get $epsilon))))))
+        (v128.store (i32.add (local.get $means) (local.get $byte)) (local.get $mean))
+        (v128.store (i32.add (local.get $inverses) (local.get $byte)) (local.get $inverse))
+        (local.set $scale
+          (f32x4.mul (local.get $inverse) (v128.load (i32.add (local.get $gamma) (local.get $byte)))))
+        (local.set $shift (v128.load (i32.add (local.get $beta) (local.get $byte))))
+        (local.set $k (local.get $pixels))
+        (loop $eachPixel
+          (local.set $z
+            (f32x4.add
+              (f32x4.mul (f32x4.sub (v128.load (local.get $a)) (local.get $mean)) (local.get $scale))
+              (local.get $shift)))
+          (v128.store (local.get $b) (f32x4.pmax (local.get $z) (f32x4.mul (local.get $z) (local.get $slopes))))
+          (local.set $a (i32.add (local.get $a) (local.get $rowBytes)))
+          (local.set $b (i32.add (local.get $b) (local.get $rowBytes)))
+          (br_if $eachPixel (local.tee $k (i32.sub (local.get $k) (i32.const 1)))))
+        (local.set $channel (i32.add (local.get $channel) (i32.const 4)))
+        (br_if $eachGroup (i32.le_s (i32.add (local.get $channel) (i32.const 4)) (local.get $channels)))
+        (if (i32.lt_s (local.get $channel) (local.get $channels))
+          (then
+            (local.set $channel (i32.sub (local.get $channels) (i32.const 4)))
+            (br $eachGroup))))
+      (local.set $from (i32.add (local.get $from) (i32.mul (local.get $pixels) (local.get $rowBytes))))
+      (local.set $to (i32.add (local.get $to) (i32.mul (local.get $pixels) (local.get $rowBytes))))
+      (local.set $means (i32.add (local.get $means) (local.get $rowBytes)))
+      (local.set $inverses (i32.add (local.get $inverses) (local.get $rowBytes)))
+      (br_if $eachImage (local.tee $images (i32.sub (local.get $images) (i32.const 1))))))
+
+  ;; Gradients of instance_norm: of its input at $to, and, one row an image, of gamma and beta. With z the value before
+  ;; the activation, h the normalised input and g = dy * act'(z):
+  ;; dx = gamma / sqrt(variance + epsilon) * (g - mean(g) - h * mean(g * h)).
+  (func (export "instance_norm_gradient")
+    (param $from i32) (param $dy i32) (param $to i32) (param $gamma i32) (param $beta i32)
+    (param $means i32) (param $inverses i32) (param $gammaRows i32) (param $betaRows i32)
+    (param $images i32) (param $pixels i32) (param $channels i32) (param $slope f32)
+    (local $channel i32) (local $byte i32) (local $rowBytes i32) (local $a i32) (local $b i32) (local $c i32)
+    (local $k i32) (local $rest i32)
+    (local $mean v128) (local $inverse v128) (local $scale v128) (local $shift v128) (local $slopes v128)
+    (local $h v128) (local $g v128) (local $sum v128) (local $dot v128) (local $partSum v128) (local $partDot v128)
+    (local $count v128)
+    (local.set $rowBytes (i32.shl (local.get $channels) (i32.const 2)))
+    (local.set $slopes (f32x4.splat (local.get $slope)))
+    (local.set $count (f32x4.splat (f32.convert_i32_s (local.get $pixels))))
+    (loop $eachImage
+      (local.set $channel (i32.const 0))
+      (loop $eachGroup
+        (local.set $byte (i32.shl (local.get $channel) (i32.const 2)))
+        (local.set $mean (v128.load (i32.add (local.get $means) (local.get $byte))))
+        (local.set $inverse (v128.load (i32.add (local.get $inverses) (local.get $byte))))
+        (local.set $scale
+          (f32x4.mul (local.get $inverse) (v128.load (i32.add (local.get $gamma) (local.get $byte)))))
+        (local.set $shift (v128.load (i32.add (local.get $beta) (local.get $byte))))
+        (local.set $sum (v128.const i32x4 0 0 0 0))
+        (local.set $dot (v128.const i32x4 0 0 0 0))
+        (local.set $a (i32.add (local.get $from) (local.get $byte)))
+        (local.set $b (i32.add (local.get $dy) (local.get $byte)))
+        (local.set $rest (local.get $pixels))
+        (loop $eachRun
+          (local.set $partSum (v128.const i32x4 0 0 0 0))
+          (local.set $partDot (v128.const i32x4 0 0 0 0))
+          (local.set $k (select (i32.const 64) (local.get $rest) (i32.gt_s (local.get $rest) (i32.const 64))))
+          (local.set $rest (i32.sub (local.get $rest) (local.get $k)))
+          (loop $eachPixel
+            (local.set $h (f32x4.sub (v128.load (local.get $a)) (local.get $mean)))
+            (local.set $g
+              (f32x4.mul
+                (v128.load (local.get $b))
+                (v128.bitselect
+                  (v128.const f32x4 1 1 1 1)
+                  (local.get $slopes)
+                  (f32x4.gt
+                    (f32x4.add (f32x4.mul (local.get $h) (local.get $scale)) (local.get $shift))
+                    (v128.const i32x4 0 0 0 0)))))
+            (local.set $partSum (f32x4.add (local.get $partSum) (local.get $g)))
+            (local.set $partDot (f32x4.add (local.get $partDot) (f32x4.mul (local.get $g) (local.get $h))))
+            (local.set $a (i32.add (local.get $a) (local.get $rowBytes)))
+            (local.set $b (i32.add (local.get $b) (local.get $rowBytes)))
+            (br_if $eachPixel (local.tee $k (i32.sub (local.get $k) (i32.const 1)))))
+          (local.set $sum (f32x4.add (local.get $sum) (local.get $partSum)))
+          (local.set $dot (f32x4.add (local.get $dot) (local.get $partDot)))
+          (br_if $eachRun (local.get $rest)))
+        (local.set $dot (f32x4.mul (local.get $dot) (local.get $inverse)))
+        (v128.store (i32.add (local.get $gammaRows) (local.get $byte)) (local.get $dot))
+        (v128.store (i32.add (local.get $betaRows) (local.get $byte)) (local.get $sum))
+
+        (local.set $sum (f32x4.div (local.get $sum) (local.get $count)))
+        ;; h is not yet divided by the standard deviation, so its factor carries the inverse.
+        (local.set $dot (f32x4.mul (f32x4.div (local.get $dot) (local.get $count)) (local.get $inverse)))
+        (local.set $a (i32.add (local.get $from) (local.get $byte)))
+        (local.set $b (i32.add (local.get $dy) (local.get $byte)))
+        (local.set $c (i32.add (local.get $to) (local.get $byte)))
+        (local.set $k (local.get $pixels))
+        (loop $eachPixel
+          (local.set $h (f32x4.sub (v128.load (local.get $a)) (local.get $mean)))
+          (local.set $g
+            (f32x4.mul
+              (v128.load (local.get $b))
+              (v128.bitselect
+                (v128.const f32x4 1 1 1 1)
+                (local.get $slopes)
+                (f32x4.gt
+                  (f32x4.add (f32x4.mul (local.get $h) (local.get $scale)) (local.get $shift))
+                  (v128.const i32x4 0 0 0 0)))))
+          (v128.store
+            (local.get $c)
+            (f32x4.mul
+              (local.get $scale)
+              (f32x4.sub
+                (f32x4.sub (local.get $g) (local.get $sum))
+                (f32x4.mul (local.get $h) (local.get $dot)))))
+          (local.set $a (i32.add (local.get $a) (local.get $rowBytes)))
+          (local.set $b (i32.add (local.get $b) (local.get $rowBytes)))
+          (local.set $c (i32.add (local.get $c) (local.get $rowBytes)))
+          (br_if $eachPixel (local.tee $k (i32.sub (local.get $k) (i32.const 1)))))
+        (local.set $channel (i32.add (local.get $channel) (i32.const 4)))
+        (br_if $eachGroup (i32.le_s (i32.add (local.get $channel) (i32.const 4)) (local.get $channels)))
+        (if (i32.lt_s (local.get $channel) (local.get $channels))
+          (then
+            (local.set $channel (i32.sub (local.get $channels) (i32.const 4)))
+            (br $eachGroup))))
+      (local.set $from (i32.add (local.get $from) (i32.mul (local.get $pixels) (local.get $rowBytes))))
+      (local.set $dy (i32.add (local.get $dy) (i32.mul (local.get $pixels) (local.get $rowBytes))))
+      (local.set $to (i32.add (local.get $to) (i32.mul (local.get $pixels) (local.get $rowBytes))))
+      (local.set $means (i32.add (local.get $means) (local.get $rowBytes)))
+      (local.set $inverses (i32.add (local.get $inverses) (local.get $rowBytes)))
+      (local.set $gammaRows (i32.add (local.get $gammaRows) (local.get $rowBytes)))
+      (local.set $betaRows (i32.add (local.get $betaRows) (local.get $rowBytes)))
+      (br_if $eachImage (local.tee $images (i32.sub (local.get $images) (i32.const 1)))))))

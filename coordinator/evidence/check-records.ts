@@ -132,7 +132,10 @@ export class RecordChecker {
         });
       }
       case "witness.alarmed":
-        return differences({ site: [this.#open(AlarmDocument, envelope, key).site, site] });
+        return differences({
+          site: [this.#open(AlarmDocument, envelope, key).site, site],
+          alarm: [envelopeDigest(envelope), record.alarm],
+        });
     }
   }
 

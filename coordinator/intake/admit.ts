@@ -2,6 +2,7 @@
 // and is hostile until checked. What passes becomes an `update` event of the study's machine, what does not becomes a
 // refusal with its code; the machine checks again where it acts.
 
+import type { Sha256, SiteId } from "@consilium/shared/base/brand.ts";
 import { type Envelope, envelopeDigest, openEnvelope } from "@consilium/shared/crypto/envelope.ts";
 import { TensorBundleError } from "@consilium/shared/encoding/tensor-bundle-error.ts";
 import type { ParameterManifest } from "@consilium/shared/model/parameter-manifest.ts";
@@ -19,7 +20,12 @@ type WithoutTime<E> = E extends unknown ? Omit<E, "nowMs"> : never;
 /** What intake hands to the study's machine; the runner adds the time. */
 export type IntakeEvent = WithoutTime<Extract<RoundEvent, { kind: "update" | "update-refused" }>>;
 
-export type IntakePorts = { readonly store: ArtifactStore; readonly kernel: VectorKernel };
+export type IntakePorts = {
+  readonly store: ArtifactStore;
+  readonly kernel: VectorKernel;
+  /** Whether this site itself has shown these bytes: knowing the digest of another's update is not enough. */
+  readonly hasUploaded: (site: SiteId, sha256: Sha256) => boolean;
+};
 
 export type Intake = {
   readonly statement: UpdateStatement;
@@ -62,11 +68,12 @@ type TensorCheck = {
 };
 
 async function tensorObjection(
-  { delta }: UpdateStatement,
+  { site, delta }: UpdateStatement,
   check: TensorCheck,
 ): Promise<ProtocolErrorCode | null> {
-  const { store, kernel } = check.ports;
-  if (store.size(delta.sha256) !== delta.bytes) return "update.blob-missing";
+  const { store, kernel, hasUploaded } = check.ports;
+  const isHere = hasUploaded(site, delta.sha256) && store.size(delta.sha256) === delta.bytes;
+  if (!isHere) return "update.blob-missing";
   let reader: TensorReader;
   try {
     reader = TensorReader.open(store, delta.sha256);

@@ -22,6 +22,8 @@ export type Site = {
   readonly enrolledAtMs: number;
   /** Documents refused without a study to book them on; recorded up to a bound. */
   readonly refusedDocuments: readonly Sha256[];
+  /** The latest alarm that the site has raised as a witness. */
+  readonly alarm: Sha256 | null;
 };
 
 export type EnrolmentState = {
@@ -60,6 +62,7 @@ export function evolveEnrolment(
         invitation,
         enrolledAtMs: atMs,
         refusedDocuments: [],
+        alarm: null,
       };
       return { invitations, sites: new Map(state.sites).set(site, enrolled) };
     }
@@ -75,8 +78,12 @@ export function evolveEnrolment(
       const refusedDocuments = [...site.refusedDocuments, record.document];
       return { ...state, sites: new Map(state.sites).set(record.site, { ...site, refusedDocuments }) };
     }
+    case "witness.alarmed": {
+      const site = state.sites.get(record.site);
+      if (!site) return state;
+      return { ...state, sites: new Map(state.sites).set(record.site, { ...site, alarm: record.alarm }) };
+    }
     case "log.opened":
-    case "witness.alarmed":
       return state;
   }
 }

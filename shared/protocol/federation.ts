@@ -1,7 +1,7 @@
 // The whole federation as one fold over its log: who is enrolled, and where every study stands.
 
 import { assert } from "../base/assert.ts";
-import type { PublicKey, SiteId, StudyId } from "../base/brand.ts";
+import type { ModelVersionId, PublicKey, SiteId, StudyId } from "../base/brand.ts";
 import { type EnrolmentState, evolveEnrolment, initialEnrolmentState } from "./enrolment.ts";
 import { isStudyRecord, type LogEntry, type RecordOf } from "./records.ts";
 import { evolve, initialStudyState, type StudyState } from "./study-state.ts";
@@ -14,6 +14,8 @@ export type FederationState = {
   readonly studies: ReadonlyMap<StudyId, StudyState>;
   /** The signed plan of each study. */
   readonly plans: ReadonlyMap<StudyId, RecordOf<"study.opened">>;
+  /** The signed manifest of each version. */
+  readonly versions: ReadonlyMap<ModelVersionId, RecordOf<"version.created">>;
 };
 
 export const initialFederationState: FederationState = {
@@ -22,6 +24,7 @@ export const initialFederationState: FederationState = {
   enrolment: initialEnrolmentState,
   studies: new Map(),
   plans: new Map(),
+  versions: new Map(),
 };
 
 /** Fold one log entry. Entries are folded in order, each once. */
@@ -34,8 +37,13 @@ export function evolveFederation(state: FederationState, { index, atMs, record }
   if (!isStudyRecord(record)) return { ...next, enrolment: evolveEnrolment(state.enrolment, record, atMs) };
   const study = state.studies.get(record.study) ?? initialStudyState(record.study);
   const studies = new Map(state.studies).set(record.study, evolve(study, record));
-  const plans = record.kind === "study.opened" ? new Map(state.plans).set(record.study, record) : state.plans;
-  return { ...next, studies, plans };
+  if (record.kind === "study.opened") {
+    return { ...next, studies, plans: new Map(state.plans).set(record.study, record) };
+  }
+  if (record.kind === "version.created") {
+    return { ...next, studies, versions: new Map(state.versions).set(record.version, record) };
+  }
+  return { ...next, studies };
 }
 
 export function isActiveSite(state: FederationState): (site: SiteId) => boolean {

@@ -97,6 +97,8 @@ export const SiteAnswer = Type.Object(
     publicKey: Key,
     enrolledAtMs: TimeMs,
     connected: Type.Boolean(),
+    /** As a witness, it has seen a log that does not continue the one it knew. */
+    alarmed: Type.Boolean(),
   },
   strict,
 );

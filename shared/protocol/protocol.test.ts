@@ -85,6 +85,7 @@ t.test("a site is suspended and resumed, and retired for good", async (t) => {
           invitation: digest("1"),
           enrolledAtMs: 0,
           refusedDocuments: [],
+          alarm: null,
         },
       ],
     ]),
@@ -109,6 +110,7 @@ t.test("a site cannot fill the log with nonsense", async (t) => {
     invitation: digest("1"),
     enrolledAtMs: 0,
     refusedDocuments: [],
+    alarm: null,
   } as const;
   let state: enrolment.EnrolmentState = { invitations: new Map(), sites: new Map([[a, site]]) };
   let recorded = 0;

@@ -44,7 +44,10 @@ const federationRecords = [
   Type.Object({ kind: Type.Literal("site.suspended"), site: SiteName, reason: ShortText }, strict),
   Type.Object({ kind: Type.Literal("site.resumed"), site: SiteName, reason: ShortText }, strict),
   Type.Object({ kind: Type.Literal("site.retired"), site: SiteName, reason: ShortText }, strict),
-  Type.Object({ kind: Type.Literal("witness.alarmed"), site: SiteName, envelope: Envelope }, strict),
+  Type.Object(
+    { kind: Type.Literal("witness.alarmed"), site: SiteName, alarm: Digest, envelope: Envelope },
+    strict,
+  ),
   /** A document of a site that could not even be attributed to a study. */
   Type.Object(
     { kind: Type.Literal("document.refused"), site: SiteName, code: ErrorCode, document: Digest },
@@ -185,6 +188,7 @@ const studyRecords = [
       ]),
       best: Type.Union([VersionId, Type.Null()]),
       last: VersionId,
+      finishedAtMs: TimeMs,
     },
     strict,
   ),

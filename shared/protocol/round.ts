@@ -128,7 +128,7 @@ export function decide(state: StudyState, event: RoundEvent, context: RoundConte
         ...(isOpen(state)
           ? [append({ kind: "round.abandoned", study: state.study, round: state.round, reason: "operator" })]
           : []),
-        ...finish(state, "operator", context),
+        ...finish(state, "operator", { nowMs: event.nowMs, context }),
       ];
   }
 }
@@ -271,8 +271,9 @@ function goOn(state: StudyState, nowMs: number, context: RoundContext): RoundEff
 function goOnWaiting(state: StudyState, nowMs: number, context: RoundContext): RoundEffect[] {
   const { plan } = context;
   if (state.openedPlan === null || state.last === null) return [];
-  if (state.completedRounds >= plan.rounds.count) return finish(state, "rounds-complete", context);
-  if (state.abandonedInARow >= plan.rounds.abandonedInARowMax) return finish(state, "abandoned", context);
+  if (state.completedRounds >= plan.rounds.count) return finish(state, "rounds-complete", { nowMs, context });
+  if (state.abandonedInARow >= plan.rounds.abandonedInARowMax)
+    return finish(state, "abandoned", { nowMs, context });
   const sites = eligible(state, context);
   const recruiting = state.round === 0 && sites.length < plan.sites.length && nowMs < state.recruitUntilMs;
   if (recruiting) return [{ kind: "timer", atMs: state.recruitUntilMs }];
@@ -343,11 +344,18 @@ function goOnEvaluating(state: StudyState, nowMs: number, context: RoundContext)
 function finish(
   state: StudyState,
   reason: "rounds-complete" | "abandoned" | "operator",
-  context: RoundContext,
+  { nowMs, context }: { nowMs: number; context: RoundContext },
 ): RoundEffect[] {
   if (state.last === null) return [];
   const best = state.best?.version ?? null;
-  const finished = append({ kind: "study.finished", study: state.study, reason, best, last: state.last });
+  const finished = append({
+    kind: "study.finished",
+    study: state.study,
+    reason,
+    best,
+    last: state.last,
+    finishedAtMs: nowMs,
+  });
   return [
     finished,
     ...context.plan.sites.map((site) => send(site, { kind: "study.finished", study: state.study })),

@@ -58,9 +58,14 @@ export type StudyState = {
   readonly last: ModelVersionId | null;
   readonly best: Standing | null;
   readonly released: readonly ModelVersionId[];
+  /** The version that each site last reported to have put into use. */
+  readonly installed: ReadonlyMap<SiteId, ModelVersionId>;
   /** Sites whose contribution was withdrawn from this study. */
   readonly withdrawnSites: ReadonlySet<SiteId>;
+  /** Every delta that was ever accepted, and those that the retention rule has deleted since. */
+  readonly acceptedDeltas: ReadonlySet<Sha256>;
   readonly deletedBlobs: ReadonlySet<Sha256>;
+  readonly finishedAtMs: number | null;
 };
 
 export function initialStudyState(study: StudyId): StudyState {
@@ -85,8 +90,11 @@ export function initialStudyState(study: StudyId): StudyState {
     last: null,
     best: null,
     released: [],
+    installed: new Map(),
     withdrawnSites: new Set(),
+    acceptedDeltas: new Set(),
     deletedBlobs: new Set(),
+    finishedAtMs: null,
   };
 }
 
@@ -102,7 +110,8 @@ export function evolve(state: StudyState, record: StudyRecord): StudyState {
     case "update.accepted": {
       const { site, delta, update, examples } = record;
       const accepted = new Map(state.accepted).set(site, { site, delta, update, examples });
-      return { ...state, accepted, latestAccepted: new Map(state.latestAccepted).set(site, update) };
+      const latestAccepted = new Map(state.latestAccepted).set(site, update);
+      return { ...state, accepted, latestAccepted, acceptedDeltas: new Set(state.acceptedDeltas).add(delta) };
     }
     case "update.refused": {
       const refused = new Map(state.refused.get(record.site)).set(record.update, record.code);
@@ -119,7 +128,7 @@ export function evolve(state: StudyState, record: StudyRecord): StudyState {
     case "version.judged":
       return onJudged(state, record);
     case "study.finished":
-      return { ...state, phase: "finished" };
+      return { ...state, phase: "finished", finishedAtMs: record.finishedAtMs };
     case "version.released":
       return { ...state, released: [...state.released, record.version] };
     case "release.rolled-back":
@@ -129,7 +138,7 @@ export function evolve(state: StudyState, record: StudyRecord): StudyState {
     case "blobs.deleted":
       return { ...state, deletedBlobs: new Set([...state.deletedBlobs, ...record.blobs]) };
     case "version.installed":
-      return state;
+      return { ...state, installed: new Map(state.installed).set(record.site, record.version) };
   }
 }
 

@@ -1,0 +1,36 @@
+// The agent's settings from the environment, read once. What must agree between sites travels in the signed plan, and
+// whatever weakens a protection is named on the command line, never here.
+
+import { type Entries, EnvironmentReader } from "@consilium/shared/base/environment.ts";
+import { GiB, MiB } from "@consilium/shared/base/units.ts";
+
+const logLevels = ["silent", "fatal", "error", "warn", "info", "debug"] as const;
+const backends = ["auto", "node-gpu", "node", "wasm", "cpu"] as const;
+
+export type BackendWish = (typeof backends)[number];
+
+export type SiteConfig = {
+  /** The home folder, where no --home is given. */
+  readonly home: string;
+  readonly logLevel: (typeof logLevels)[number];
+  readonly backend: BackendWish;
+  /** Memory that prepared slices may take between rounds. */
+  readonly preparedBytesMax: number;
+};
+
+/** @throws EnvironmentError naming every fault */
+export function readConfig(entries: Entries): SiteConfig {
+  const read = new EnvironmentReader(entries);
+  const config: SiteConfig = Object.freeze({
+    home: read.text("CONSILIUM_HOME", "./site"),
+    logLevel: read.oneOf("CONSILIUM_LOG", "warn", logLevels),
+    backend: read.oneOf("CONSILIUM_BACKEND", "auto", backends),
+    preparedBytesMax: read.integer("CONSILIUM_PREPARED_MIB", 4096, { min: 64, max: (512 * GiB) / MiB }) * MiB,
+  });
+  read.finish();
+  return config;
+}
+
+export function isBackendWish(text: string): text is BackendWish {
+  return backends.some((known) => known === text);
+}

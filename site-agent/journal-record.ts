@@ -1,0 +1,76 @@
+// The journal's records as a schema, so that what is read back from the disk is checked like anything else that is
+// read. It says what shared/protocol/site-session.ts says as types, and the compiler holds the two together.
+
+import { Envelope } from "@consilium/shared/crypto/envelope.ts";
+import {
+  Count,
+  Digest,
+  ErrorCode,
+  Positive,
+  RoundNumber,
+  StudyName,
+  VersionId,
+} from "@consilium/shared/protocol/names.ts";
+import type { SiteRecord } from "@consilium/shared/protocol/site-session.ts";
+import { type Static, Type } from "typebox";
+
+const strict = { additionalProperties: false } as const;
+const Note = Type.String({ maxLength: 4096 });
+const AlarmReason = Type.Union([
+  Type.Literal("inconsistent"),
+  Type.Literal("shrunk"),
+  Type.Literal("bad-signature"),
+]);
+
+export const JournalRecord = Type.Union([
+  Type.Object(
+    {
+      kind: Type.Literal("plan.approved"),
+      study: StudyName,
+      plan: Digest,
+      examples: Positive,
+      envelope: Envelope,
+    },
+    strict,
+  ),
+  Type.Object(
+    {
+      kind: Type.Literal("update.prepared"),
+      study: StudyName,
+      round: RoundNumber,
+      delta: Digest,
+      bytes: Positive,
+      envelope: Envelope,
+    },
+    strict,
+  ),
+  Type.Object(
+    { kind: Type.Literal("update.settled"), study: StudyName, round: RoundNumber, outcome: ErrorCode },
+    strict,
+  ),
+  Type.Object(
+    { kind: Type.Literal("evaluation.prepared"), study: StudyName, version: VersionId, envelope: Envelope },
+    strict,
+  ),
+  Type.Object(
+    { kind: Type.Literal("evaluation.settled"), study: StudyName, version: VersionId, outcome: ErrorCode },
+    strict,
+  ),
+  Type.Object(
+    { kind: Type.Literal("version.installed"), study: StudyName, version: VersionId, envelope: Envelope },
+    strict,
+  ),
+  Type.Object({ kind: Type.Literal("checkpoint.witnessed"), size: Count, note: Note }, strict),
+  Type.Object({ kind: Type.Literal("alarm.raised"), reason: AlarmReason, envelope: Envelope }, strict),
+  Type.Object(
+    { kind: Type.Literal("alarm.cleared"), by: Type.String({ minLength: 1, maxLength: 200 }) },
+    strict,
+  ),
+]);
+
+type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
+/** Fails to compile when a record of the machine is missing here, or the other way round. */
+export const recordsAgree: Same<Static<typeof JournalRecord>["kind"], SiteRecord["kind"]> = true;
+
+/** The journal's name: part of its first hash. */
+export const journalName = "journal";

@@ -14,9 +14,9 @@ export interface CaseLabelScore {
   readonly iou: number;
   /** Null where one side is empty: the distance to nothing is not a number to average. */
   readonly hd95Mm: number | null;
-  /** 0 where one side is empty. */
-  readonly nsd1mm: number;
-  readonly nsd2mm: number;
+  /** 0 where one side is empty; null where only a sample of slices was scored. */
+  readonly nsd1mm: number | null;
+  readonly nsd2mm: number | null;
   /** Only one of truth and prediction holds the label. */
   readonly isMissed: boolean;
 }

@@ -19,7 +19,7 @@ export interface CohortScores {
 }
 
 export function evaluationReport({ scope, cases, labels }: CohortScores): EvaluationReport {
-  const rows = labels.map((label) => labelScore(label, { scope, scores: cases.flat() }));
+  const rows = labels.map((label) => labelScore(label, cases.flat()));
   return {
     scope,
     cases: smallCount(cases.length),
@@ -28,21 +28,16 @@ export function evaluationReport({ scope, cases, labels }: CohortScores): Evalua
   };
 }
 
-function labelScore(
-  label: number,
-  { scope, scores }: { scope: EvaluationReport["scope"]; scores: readonly CaseLabelScore[] },
-): LabelScore {
+function labelScore(label: number, scores: readonly CaseLabelScore[]): LabelScore {
   const mine = scores.filter((score) => score.label === label);
-  const distance = (value: (score: CaseLabelScore) => number | null): number | null =>
-    scope === "slices" ? null : meanOf(mine.map(value));
   return {
     label,
     cases: smallCount(mine.length),
     missed: smallCount(mine.filter(({ isMissed }) => isMissed).length),
     meanDice: meanOf(mine.map(({ dice }) => dice)),
-    meanHd95Mm: distance(({ hd95Mm }) => hd95Mm),
-    meanNsd1mm: distance(({ nsd1mm }) => nsd1mm),
-    meanNsd2mm: distance(({ nsd2mm }) => nsd2mm),
+    meanHd95Mm: meanOf(mine.map(({ hd95Mm }) => hd95Mm)),
+    meanNsd1mm: meanOf(mine.map(({ nsd1mm }) => nsd1mm)),
+    meanNsd2mm: meanOf(mine.map(({ nsd2mm }) => nsd2mm)),
   };
 }
 

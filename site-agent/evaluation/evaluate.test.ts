@@ -15,6 +15,7 @@ import { type AtlasCase, buildAtlas, predictWithAtlas } from "./atlas.ts";
 import { chooseAtlas } from "./choose-atlas.ts";
 import { type CaseLabelScore, evaluateCase } from "./evaluate-case.ts";
 import { evaluationReport } from "./evaluate-cohort.ts";
+import { evaluateSlices, spreadSlices } from "./evaluate-slices.ts";
 import { overlap, overlapCounts } from "./overlap.ts";
 import { renderSlice, sideBySide } from "./picture.ts";
 import { encodePng } from "./png.ts";
@@ -162,9 +163,29 @@ t.test("a report gives means per label, then over labels, and hides small counts
       { label: 3, cases: 0, meanDice: null },
     ],
   });
-  const slices = evaluationReport({ scope: "slices", cases, labels: [1] });
-  t.match(slices.labels, [{ meanDice: 0.7, meanHd95Mm: null, meanNsd1mm: null }]);
   t.equal(evaluationReport({ scope: "volumes", cases: [], labels: [1] }).meanDice, null);
+});
+
+t.test("a sample of slices is pooled within its case and has no distances", async (t) => {
+  const truth = Uint8Array.of(1, 1, 0, 0, 2, 0);
+  const scores = evaluateSlices(
+    [
+      { predicted: Uint8Array.of(1, 0, 0, 0, 0, 0), truth },
+      { predicted: Uint8Array.of(1, 1, 1, 0, 0, 0), truth: Uint8Array.of(1, 1, 0, 0, 0, 0) },
+    ],
+    [1, 2, 3],
+  );
+  t.match(scores, [
+    { label: 1, dice: (2 * 3) / (4 + 4), hd95Mm: null, nsd1mm: null, isMissed: false },
+    { label: 2, dice: 0, isMissed: true },
+  ]);
+  t.equal(scores.length, 2, "label 3 is in neither");
+  const report = evaluationReport({ scope: "slices", cases: [scores], labels: [1] });
+  t.ok(Value.Check(EvaluationReport, report));
+  t.match(report.labels, [{ meanDice: 0.75, meanHd95Mm: null, meanNsd1mm: null }]);
+  t.strictSame(spreadSlices(10, 2), [2, 7]);
+  t.strictSame(spreadSlices(3, 8), [0, 1, 2]);
+  t.strictSame(spreadSlices(3, null), [0, 1, 2]);
 });
 
 t.test("counts from one to four are never told apart", async (t) => {

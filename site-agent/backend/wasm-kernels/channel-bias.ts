@@ -1,11 +1,9 @@
 // Adding a bias to every channel, and summing over everything but the channels, which is its gradient. The stock sum
 // transposes the images first.
 
+import { CHANNEL_BIAS, CHANNEL_SUMS } from "../fused-kernel.ts";
 import { tf } from "../tensors.ts";
 import { input, isEmpty, type TrainingKernel, zeros } from "./kernel-registry.ts";
-
-export const CHANNEL_BIAS = "ConsiliumChannelBias";
-export const CHANNEL_SUMS = "ConsiliumChannelSums";
 
 /** x [..., C], bias [C] -> x + bias. */
 const channelBias: TrainingKernel = {

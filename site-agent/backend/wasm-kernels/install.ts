@@ -10,6 +10,7 @@ import { convolution } from "./convolution.ts";
 import { convolutionFilterGradient } from "./convolution-filter-gradient.ts";
 import { convolutionInputGradient } from "./convolution-input-gradient.ts";
 import { depthwiseKernels } from "./depthwise-convolution.ts";
+import { diceCrossEntropy } from "./dice-cross-entropy.ts";
 import { instanceNormKernels } from "./instance-norm.ts";
 import { removeKernel, replaceKernel, type TrainingKernel } from "./kernel-registry.ts";
 import { maxPoolGradient } from "./max-pool-gradient.ts";
@@ -26,6 +27,7 @@ const TRAINING_KERNELS: readonly TrainingKernel[] = [
   ...channelBiasKernels,
   ...channelKernels,
   ...depthwiseKernels,
+  diceCrossEntropy,
   ...instanceNormKernels,
   maxPoolGradient,
   ...optimiserKernels,

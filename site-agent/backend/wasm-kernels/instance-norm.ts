@@ -2,13 +2,9 @@
 // passes over the images forward and twenty backward; here it is two and two. They have names of their own: the layer
 // in models/nn uses them where they exist and composes the same arithmetic elsewhere.
 
+import { INSTANCE_NORM, INSTANCE_NORM_GRADIENT } from "../fused-kernel.ts";
 import { attribute, input, type TrainingKernel } from "./kernel-registry.ts";
 import { FLOAT_BYTES } from "./products.ts";
-
-export const INSTANCE_NORM = "ConsiliumInstanceNorm";
-export const INSTANCE_NORM_GRADIENT = "ConsiliumInstanceNormGradient";
-/** The kernel takes channels in vectors of four. */
-export const INSTANCE_NORM_CHANNELS_MIN = 4;
 
 type ImageShape = { readonly images: number; readonly pixels: number; readonly channels: number };
 
@@ -34,7 +30,7 @@ const instanceNorm: TrainingKernel = {
       pixels,
       channels,
       attribute(attributes, "epsilon"),
-      attribute(attributes, "slope"),
+      attribute(attributes, "negativeSlope"),
     );
     return [y, mean, inverse];
   },
@@ -62,7 +58,7 @@ const instanceNormGradient: TrainingKernel = {
         images,
         pixels,
         channels,
-        attribute(attributes, "slope"),
+        attribute(attributes, "negativeSlope"),
       );
       module.column_sums(gammas, heap.pointer(dgamma), images, channels);
       module.column_sums(betas, heap.pointer(dbeta), images, channels);

@@ -1,32 +1,21 @@
 // The AdamW update of one tensor and the sum of squares of a gradient, each one pass over the numbers.
 
+import { ADAMW_STEP, type AdamWStepNumbers, SUM_SQUARES } from "../fused-kernel.ts";
 import { tf } from "../tensors.ts";
-import { attribute, input, isEmpty, type KernelContext, type TrainingKernel } from "./kernel-registry.ts";
+import { input, isEmpty, type KernelContext, type TrainingKernel } from "./kernel-registry.ts";
 import { FLOAT_BYTES } from "./products.ts";
-
-export const ADAMW_STEP = "ConsiliumAdamWStep";
-export const SUM_SQUARES = "ConsiliumSumSquares";
-
-/** What one step needs beside the tensors; see optimiser.wat. */
-export type AdamWStepNumbers = {
-  readonly beta1: number;
-  readonly beta2: number;
-  readonly keep: number;
-  readonly rate: number;
-  readonly root: number;
-  readonly epsilon: number;
-};
 
 const VECTOR_NUMBERS = 4;
 
 /** Addresses of value, gradient, first and second, then of the new value, first and second. */
 type Places = readonly [number, number, number, number, number, number, number];
 
-/** value, gradient, first, second of one shape, and scale [] -> value, first, second after the step. */
+/** value, gradient, first, second of one shape, -> value, first, second after the step. */
 const adamwStep: TrainingKernel = {
   name: ADAMW_STEP,
   compute(context, inputs, attributes) {
     const { heap } = context;
+    const numbers = attributes as unknown as AdamWStepNumbers; // What every caller of this kernel passes.
     const value = input(inputs, "value");
     const outputs = [heap.output(value.shape), heap.output(value.shape), heap.output(value.shape)] as const;
     if (isEmpty(value)) return [...outputs];
@@ -37,22 +26,13 @@ const adamwStep: TrainingKernel = {
       input(inputs, "second"),
     ] as const;
     const places = [...given, ...outputs].map((tensor) => heap.pointer(tensor)) as unknown as Places; // Seven tensors.
-    const scale = heap.float32(input(inputs, "scale"))[0] ?? 1;
-    stepAll(context, places, tf.util.sizeFromShape(value.shape), {
-      ...attribute(attributes, "numbers"),
-      scale,
-    });
+    stepAll(context, places, tf.util.sizeFromShape(value.shape), numbers);
     return [...outputs];
   },
 };
 
 /** Whole vectors in place; a rest of one to three numbers in a vector of its own. */
-function stepAll(
-  context: KernelContext,
-  places: Places,
-  count: number,
-  numbers: AdamWStepNumbers & { readonly scale: number },
-): void {
+function stepAll(context: KernelContext, places: Places, count: number, numbers: AdamWStepNumbers): void {
   const { heap, module } = context;
   const rest = count % VECTOR_NUMBERS;
   const whole = count - rest;
@@ -73,13 +53,8 @@ function stepAll(
 
 const INPUT_COUNT = 4;
 
-function step(
-  { module }: KernelContext,
-  places: Places,
-  count: number,
-  numbers: AdamWStepNumbers & { readonly scale: number },
-): void {
-  const { scale, beta1, beta2, keep, rate, root, epsilon } = numbers;
+function step({ module }: KernelContext, places: Places, count: number, numbers: AdamWStepNumbers): void {
+  const { gradientScale: scale, beta1, beta2, keep, rate, root, epsilon } = numbers;
   module.adamw(...places, count, scale, beta1, 1 - beta1, beta2, 1 - beta2, keep, rate, root, epsilon);
 }
 

@@ -1,6 +1,7 @@
 // Our WebAssembly kernels, compiled and bound to a memory. The signatures below repeat the .wat files in words that
 // TypeScript can check: pointers and distances are bytes, counts are elements and never 0.
 
+import { instantiate, type WasmMemory } from "@consilium/shared/base/web-assembly.ts";
 import {
   DEPTHWISE_KERNELS,
   LAYOUT_KERNELS,
@@ -8,7 +9,6 @@ import {
   OPTIMISER_KERNELS,
   PRODUCTS_KERNELS,
 } from "./kernel-binaries.ts";
-import { instantiate, type WasmMemory } from "./web-assembly.ts";
 
 type Kernel<Count extends number, Result = void> = (...args: Tuple<Count>) => Result;
 type Tuple<Count extends number, Built extends number[] = []> = Built["length"] extends Count

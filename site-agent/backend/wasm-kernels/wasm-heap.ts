@@ -2,9 +2,9 @@
 // It guards allocation. The stock backend takes the null pointer of a failed malloc for an address and writes the
 // tensor over whatever lies there; here a failure, and a sum beyond the byte budget, is a coded error.
 
+import { isWasmMemory, type WasmMemory } from "@consilium/shared/base/web-assembly.ts";
 import { BackendError } from "../backend-error.ts";
 import { tf } from "../tensors.ts";
-import { isWasmMemory, type WasmMemory } from "./web-assembly.ts";
 
 /** WebAssembly memory ends at 4 GiB; the rest is for the stock kernels' own buffers. */
 export const HEAP_BYTES_BUDGET = 3 * 1024 ** 3;

@@ -1,0 +1,21 @@
+// The UNet that finds organs on its own, and, in recipes that have one, prompts a promptable model. All its tensors are
+// trained.
+
+import {
+  parsePlainConvUNetConfig,
+  plainConvUNetParameters,
+  plainConvUNetTrainable,
+} from "@consilium/shared/model/plain-conv-unet.ts";
+import { PlainConvUNet } from "../models/unet/plain-conv-unet.ts";
+import { deepSupervisionLoss } from "../training/losses.ts";
+import type { Recipe } from "./recipe.ts";
+
+export const unetPrompter: Recipe = {
+  id: "unet-prompter",
+  version: 1,
+  kernels: [],
+  parameters: (config) => plainConvUNetParameters(parsePlainConvUNetConfig(config)),
+  trainable: (config) => plainConvUNetTrainable(parsePlainConvUNetConfig(config)),
+  build: (config, weights) => new PlainConvUNet(parsePlainConvUNetConfig(config), weights),
+  loss: deepSupervisionLoss,
+};

@@ -1,0 +1,117 @@
+// AdamW (Loshchilov and Hutter 2019) as a pure pair: `initialAdamW` and `updateAdamW`. An update makes new tensors and
+// disposes none; the caller owns both the old ones and the new.
+
+import { expectDefined } from "@consilium/shared/base/assert.ts";
+import { ADAMW_STEP, type AdamWStepNumbers, hasKernel, runKernel } from "../backend/fused-kernel.ts";
+import { tf } from "../backend/tensors.ts";
+
+export type AdamWPlan = {
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  /** Decoupled; biases and norms, the tensors of one axis, do not decay. */
+  readonly weightDecay: number;
+};
+
+export const ADAMW_DEFAULTS = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+
+type Tensors = ReadonlyMap<string, tf.Tensor>;
+
+/** `step` counts the updates made; the moments have the shapes of the values. */
+export type AdamWState = { readonly step: number; readonly first: Tensors; readonly second: Tensors };
+
+/** The state as numbers, in the model's own order. */
+export type AdamWRecord = {
+  readonly step: number;
+  readonly first: ReadonlyMap<string, Float32Array>;
+  readonly second: ReadonlyMap<string, Float32Array>;
+};
+
+/** Zero moments for the given tensors. */
+export function initialAdamW(values: Tensors): AdamWState {
+  const zeros = (): Tensors => mapTensors(values, (value) => tf.zerosLike(value));
+  return { step: 0, first: zeros(), second: zeros() };
+}
+
+export type AdamWUpdate = {
+  readonly values: Tensors;
+  /** One for every value. */
+  readonly gradients: Tensors;
+  readonly learningRate: number;
+  /** Multiplies every gradient, which is how a norm is clipped. */
+  readonly gradientScale: number;
+};
+
+/** New values and the state behind them. */
+export function updateAdamW(
+  plan: AdamWPlan,
+  state: AdamWState,
+  { values, gradients, learningRate, gradientScale }: AdamWUpdate,
+): { readonly values: Tensors; readonly state: AdamWState } {
+  const { beta1, beta2, epsilon, weightDecay } = plan;
+  const step = state.step + 1;
+  const rate = learningRate / (1 - beta1 ** step);
+  const root = 1 / Math.sqrt(1 - beta2 ** step);
+  const newValues = new Map<string, tf.Tensor>();
+  const [first, second] = [new Map<string, tf.Tensor>(), new Map<string, tf.Tensor>()];
+  for (const [name, value] of values) {
+    const inputs = {
+      value,
+      gradient: expectDefined(gradients.get(name), `gradient of ${name}`),
+      first: expectDefined(state.first.get(name), `first moment of ${name}`),
+      second: expectDefined(state.second.get(name), `second moment of ${name}`),
+    };
+    const keep = value.rank > 1 ? 1 - learningRate * weightDecay : 1;
+    const stepped = stepTensor(inputs, { beta1, beta2, keep, rate, root, epsilon, gradientScale });
+    newValues.set(name, stepped.value);
+    first.set(name, stepped.first);
+    second.set(name, stepped.second);
+  }
+  return { values: newValues, state: { step, first, second } };
+}
+
+type Moments = { readonly first: tf.Tensor; readonly second: tf.Tensor };
+type StepInputs = { value: tf.Tensor; gradient: tf.Tensor; first: tf.Tensor; second: tf.Tensor };
+
+function stepTensor(inputs: StepInputs, numbers: AdamWStepNumbers): Moments & { readonly value: tf.Tensor } {
+  if (hasKernel(ADAMW_STEP)) {
+    const outputs = runKernel(ADAMW_STEP, inputs, numbers);
+    const [value, first, second] = outputs as [tf.Tensor, tf.Tensor, tf.Tensor]; // Three, as the kernel's name says.
+    return { value, first, second };
+  }
+  const { beta1, beta2, keep, rate, root, epsilon, gradientScale } = numbers;
+  return tf.tidy(() => {
+    const gradient = tf.mul(inputs.gradient, gradientScale);
+    const first = tf.add(tf.mul(inputs.first, beta1), tf.mul(gradient, 1 - beta1));
+    const second = tf.add(tf.mul(inputs.second, beta2), tf.mul(tf.square(gradient), 1 - beta2));
+    const change = tf.div(tf.mul(first, rate), tf.add(tf.mul(tf.sqrt(second), root), epsilon));
+    return { value: tf.sub(tf.mul(inputs.value, keep), change), first, second };
+  });
+}
+
+export function disposeAdamW({ first, second }: AdamWState): void {
+  tf.dispose([...first.values(), ...second.values()]);
+}
+
+export async function exportAdamW({ step, first, second }: AdamWState): Promise<AdamWRecord> {
+  return { step, first: await readTensors(first), second: await readTensors(second) };
+}
+
+/** @param values the tensors that the state belongs to; their shapes are the moments' */
+export function importAdamW({ step, first, second }: AdamWRecord, values: Tensors): AdamWState {
+  const moments = (record: AdamWRecord["first"]): Tensors =>
+    mapTensors(values, ({ shape }, name) =>
+      tf.tensor(expectDefined(record.get(name), `moment of ${name}`), shape),
+    );
+  return { step, first: moments(first), second: moments(second) };
+}
+
+async function readTensors(tensors: Tensors): Promise<Map<string, Float32Array>> {
+  const read = new Map<string, Float32Array>();
+  for (const [name, tensor] of tensors) read.set(name, (await tensor.data()) as Float32Array); // All are float32.
+  return read;
+}
+
+function mapTensors(tensors: Tensors, make: (tensor: tf.Tensor, name: string) => tf.Tensor): Tensors {
+  return new Map([...tensors].map(([name, tensor]) => [name, make(tensor, name)]));
+}

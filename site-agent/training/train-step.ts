@@ -1,0 +1,69 @@
+// One training step: forward, loss, gradient, clipped update. It leaves exactly as many tensors as it found.
+
+import { expectDefined } from "@consilium/shared/base/assert.ts";
+import { hasKernel, runSingleKernel, SUM_SQUARES } from "../backend/fused-kernel.ts";
+import { tf } from "../backend/tensors.ts";
+import type { Recipe, TrainableModel } from "../recipes/recipe.ts";
+import { type AdamWPlan, type AdamWState, disposeAdamW, updateAdamW } from "./adamw.ts";
+import { type TrainingBatch, TrainingError } from "./training-slice.ts";
+
+export type StepPlan = AdamWPlan & {
+  readonly learningRate: number;
+  /** L2 norm of all gradients together to which they are scaled down. */
+  readonly gradientNormL2Max: number;
+};
+
+export type StepResult = {
+  readonly state: AdamWState;
+  readonly loss: number;
+  /** Before clipping. */
+  readonly gradientNormL2: number;
+};
+
+/**
+ * Takes over `state` and replaces the model's trainable tensors.
+ * @throws TrainingError `training.diverged` when the loss or a gradient is no longer finite; the model is unchanged
+ */
+export async function trainStep(
+  { model, loss }: { readonly model: TrainableModel; readonly loss: Recipe["loss"] },
+  { images, target }: TrainingBatch,
+  state: AdamWState,
+  plan: StepPlan,
+): Promise<StepResult> {
+  const values = model.parameters.trainable();
+  const { value, grads } = tf.valueAndGrads(() => loss(model.forward(images), target))([...values.values()]);
+  const squares = tf.tidy(() => tf.addN(grads.map(sumOfSquares)));
+  try {
+    const lossValue = await scalar(value);
+    const gradientNormL2 = Math.sqrt(await scalar(squares));
+    if (!Number.isFinite(lossValue) || !Number.isFinite(gradientNormL2)) throw diverged();
+    const names = [...values.keys()];
+    const gradients = new Map(
+      grads.map((gradient, index) => [expectDefined(names[index], "name"), gradient]),
+    );
+    const gradientScale = Math.min(1, plan.gradientNormL2Max / (gradientNormL2 + NORM_EPSILON));
+    const { learningRate } = plan;
+    const updated = updateAdamW(plan, state, { values, gradients, learningRate, gradientScale });
+    disposeAdamW(state);
+    model.parameters.replace(updated.values);
+    return { state: updated.state, loss: lossValue, gradientNormL2 };
+  } finally {
+    tf.dispose([value, squares, grads]);
+  }
+}
+
+/** PyTorch's constant in clip_grad_norm_. */
+const NORM_EPSILON = 1e-6;
+
+function sumOfSquares(x: tf.Tensor): tf.Tensor {
+  return hasKernel(SUM_SQUARES) ? runSingleKernel(SUM_SQUARES, { x }) : tf.sum(tf.square(x));
+}
+
+async function scalar(tensor: tf.Tensor): Promise<number> {
+  return expectDefined((await tensor.data())[0], "a scalar");
+}
+
+function diverged(): TrainingError {
+  const message = "Training diverged: the loss is no longer a number. Lower the plan's learning rate.";
+  return new TrainingError("training.diverged", message);
+}

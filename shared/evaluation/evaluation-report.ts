@@ -61,8 +61,3 @@ export function smallCount(count: number): SmallCount {
 export function reportedScore(score: number): number {
   return Number(score.toFixed(SCORE_DECIMALS));
 }
-
-/** A smallest reading of a reported count, for sums that must not overstate. */
-export function smallestCount(count: SmallCount): number {
-  return count === FEWER ? 1 : count;
-}

@@ -16,12 +16,8 @@ export interface Affine {
   readonly origin: Vec3;
 }
 
-export function dot(a: Vec3, b: Vec3): number {
+function dot(a: Vec3, b: Vec3): number {
   return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-}
-
-export function cross(a: Vec3, b: Vec3): Vec3 {
-  return [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
 }
 
 export function scaled(a: Vec3, factor: number): Vec3 {
@@ -40,18 +36,6 @@ export function length(a: Vec3): number {
 export function toWorld(affine: Affine, index: Vec3): Vec3 {
   const [i, j, k] = affine.columns;
   return added(affine.origin, added(scaled(i, index[0]), added(scaled(j, index[1]), scaled(k, index[2]))));
-}
-
-/** Fractional voxel index of a world position in mm. The columns must be independent. */
-export function toIndex(affine: Affine, world: Vec3): Vec3 {
-  const [i, j, k] = affine.columns;
-  const offset = added(world, scaled(affine.origin, -1));
-  const volume = dot(i, cross(j, k));
-  return [
-    dot(offset, cross(j, k)) / volume,
-    dot(offset, cross(k, i)) / volume,
-    dot(offset, cross(i, j)) / volume,
-  ];
 }
 
 /** Length in mm of one step along each voxel axis. */

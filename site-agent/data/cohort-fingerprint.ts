@@ -10,7 +10,7 @@ import type { Modality } from "./study-source.ts";
 import { type Labelmap, labelCounts, labelsPresent, type Volume } from "./volume.ts";
 
 /** Contoured voxels sampled from each case, evenly spaced in memory order. */
-export const FOREGROUND_SAMPLE_PER_CASE = 10_000;
+const FOREGROUND_SAMPLE_PER_CASE = 10_000;
 /** Contoured voxels of a cohort that its statistics are taken from. */
 const FOREGROUND_SAMPLE_MAX = 10_000_000;
 /** No MR scanner writes intensities this far below zero; every CT that shows air or fat does. */

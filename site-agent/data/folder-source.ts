@@ -11,8 +11,8 @@ import { isSameGrid } from "./grid.ts";
 import { readNiftiImage, readNiftiLabels } from "./nifti-file.ts";
 import { type CaseId, caseId, type OpenedCase, type StudySource } from "./study-source.ts";
 
-export const FOLDER_ENTRIES_MAX = 200_000;
-export const CASES_MAX = 20_000;
+const FOLDER_ENTRIES_MAX = 200_000;
+const CASES_MAX = 20_000;
 /** cases/<case>/image.nii.gz is the deepest layout. */
 const DEPTH_MAX = 3;
 

@@ -5,7 +5,7 @@ import { assert } from "@consilium/shared/base/assert.ts";
 import { type Affine, added, length, scaled, spacingOf, toWorld, type Vec3 } from "./affine.ts";
 
 /** Grids count as one when no corner voxel is further apart than this share of the smallest voxel edge. */
-export const GRID_TOLERANCE_VOXELS = 0.1;
+const GRID_TOLERANCE_VOXELS = 0.1;
 
 export interface Grid {
   /** Voxels along i, j, k; i is the fastest in memory. */
@@ -24,12 +24,6 @@ export function makeGrid(shape: Vec3, affine: Affine): Grid {
 
 export function voxelCount(grid: Grid): number {
   return grid.shape[0] * grid.shape[1] * grid.shape[2];
-}
-
-/** World position in mm of the middle of the grid. */
-export function gridCentre(grid: Grid): Vec3 {
-  const [ni, nj, nk] = grid.shape;
-  return toWorld(grid.affine, [(ni - 1) / 2, (nj - 1) / 2, (nk - 1) / 2]);
 }
 
 /** Whether two grids have the same shape and, within the tolerance, the same place in the patient. */

@@ -11,7 +11,7 @@ import { decodeLabelmap, decodeVolume } from "./nifti-voxels.ts";
 import type { Labelmap, Volume } from "./volume.ts";
 
 /** 2 GiB: the largest header-announced file of the widest type still fits with room for its gzip. */
-export const NIFTI_FILE_BYTES_MAX = 2 ** 31 + 2 ** 25;
+const NIFTI_FILE_BYTES_MAX = 2 ** 31 + 2 ** 25;
 
 export interface NiftiImage {
   readonly volume: Volume;

@@ -7,10 +7,10 @@ import { type Grid, makeGrid } from "./grid.ts";
 import { NiftiError } from "./nifti-error.ts";
 import type { NiftiHeader } from "./nifti-header.ts";
 
-export const SPACING_MM_MIN = 1e-3;
-export const SPACING_MM_MAX = 1e3;
+const SPACING_MM_MIN = 1e-3;
+const SPACING_MM_MAX = 1e3;
 /** Cosine of the largest deviation from a right angle that is read as rounding: about one degree. */
-export const AXIS_COSINE_MAX = 0.02;
+const AXIS_COSINE_MAX = 0.02;
 const POSITION_MM_MAX = 1e6;
 /** By how much b2 + c2 + d2 of a stored quaternion may exceed 1 and still be rounding. */
 const QUATERNION_EXCESS_MAX = 1e-3;

@@ -7,9 +7,9 @@ import { NiftiError } from "./nifti-error.ts";
 import { NIFTI1, NIFTI2, type NiftiLayout } from "./nifti-layout.ts";
 
 /** 268 million voxels, e.g. 512 x 512 x 1024: 1 GiB of float32. */
-export const NIFTI_VOXELS_MAX = 2 ** 28;
-export const NIFTI_EXTENSION_BYTES_MAX = 16 * 2 ** 20;
-export const NIFTI_DIMENSION_MAX = 32_767;
+const NIFTI_VOXELS_MAX = 2 ** 28;
+const NIFTI_EXTENSION_BYTES_MAX = 16 * 2 ** 20;
+const NIFTI_DIMENSION_MAX = 32_767;
 const RANK_MAX = 7;
 
 export interface NiftiHeader {

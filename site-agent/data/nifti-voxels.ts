@@ -8,7 +8,7 @@ import { type NiftiHeader, niftiFileBytes } from "./nifti-header.ts";
 import { type Labelmap, makeLabelmap, makeVolume, type Volume } from "./volume.ts";
 
 /** Above this share of voxels without a finite value the volume is refused: 5 %. */
-export const NON_FINITE_SHARE_MAX = 0.05;
+const NON_FINITE_SHARE_MAX = 0.05;
 const LABEL_MAX = 255;
 /** Voxels converted at a time: small enough to stay in the processor's cache. */
 const CHUNK_VOXELS = 16_384;

@@ -7,7 +7,7 @@ import { NiftiError } from "./nifti-error.ts";
 import type { OpenedCase, StudySource } from "./study-source.ts";
 
 /** A folder is refused when more than this share of its cases cannot be read: 20 %. */
-export const UNREADABLE_SHARE_MAX = 0.2;
+const UNREADABLE_SHARE_MAX = 0.2;
 
 export interface RefusedCase {
   /** Place in the list, from 1. */

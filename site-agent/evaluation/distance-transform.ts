@@ -1,6 +1,6 @@
-// Exact Euclidean distance transform on a grid of unequal spacing: the lower envelope of parabolas, one axis after
-// another, in float64 (Felzenszwalb and Huttenlocher 2012). The slowest axis comes first, so that squared distances are
-// summed in the order of scipy.ndimage.
+// Exact Euclidean distance transform on a grid of unequal spacing: steps to the nearest seed along the slowest axis, then
+// the lower envelope of parabolas along the other two, in float64 (Felzenszwalb and Huttenlocher 2012). Squared distances
+// are so summed in the order of scipy.ndimage.
 
 import type { Vec3 } from "../data/affine.ts";
 
@@ -10,17 +10,34 @@ import type { Vec3 } from "../data/affine.ts";
  */
 export function squaredDistances(seeds: Uint8Array, shape: Vec3, spacingMm: Vec3): Float64Array {
   const [ni, nj, nk] = shape;
-  const squared = Float64Array.from(seeds, (seed) => (seed > 0 ? 0 : Number.POSITIVE_INFINITY));
-  const envelope = makeEnvelope(Math.max(ni, nj, nk));
+  const squared = squaredAlongSlowest(seeds, shape, spacingMm[2]);
+  const envelope = makeEnvelope(Math.max(ni, nj));
   const pass = (start: number, stride: number, size: number, stepMm: number): void => {
     if (size > 1) lowerEnvelope(squared, { start, stride, size, stepMm }, envelope);
   };
-  for (let column = 0; column < ni * nj; column += 1) pass(column, ni * nj, nk, spacingMm[2]);
   for (let k = 0; k < nk; k += 1) {
     for (let i = 0; i < ni; i += 1) pass(k * ni * nj + i, ni, nj, spacingMm[1]);
   }
   for (let row = 0; row < nj * nk; row += 1) pass(row * ni, 1, ni, spacingMm[0]);
   return squared;
+}
+
+/** Squared distance to the nearest seed of the same column, infinite where the column has none. */
+function squaredAlongSlowest(seeds: Uint8Array, [ni, nj, nk]: Vec3, stepMm: number): Float64Array {
+  const slab = ni * nj;
+  const steps = new Float64Array(seeds.length);
+  for (let index = 0; index < seeds.length; index += 1) {
+    const below = index < slab ? Number.POSITIVE_INFINITY : (steps[index - slab] ?? 0);
+    steps[index] = (seeds[index] ?? 0) > 0 ? 0 : below + 1;
+  }
+  for (let index = slab * (nk - 1) - 1; index >= 0; index -= 1) {
+    steps[index] = Math.min(steps[index] ?? 0, (steps[index + slab] ?? 0) + 1);
+  }
+  for (let index = 0; index < steps.length; index += 1) {
+    const awayMm = (steps[index] ?? 0) * stepMm;
+    steps[index] = awayMm * awayMm;
+  }
+  return steps;
 }
 
 interface Line {

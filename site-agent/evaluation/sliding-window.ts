@@ -2,7 +2,7 @@
 // weighted by a Gaussian about its centre, because a network sees least at its edges.
 
 /** Patches begin at most this share of a patch apart. */
-export const STEP_SHARE = 0.5;
+const STEP_SHARE = 0.5;
 /** Deviation of the weights as a share of the patch. */
 const SIGMA_SHARE = 1 / 8;
 

@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { Prng } from "@consilium/shared/base/prng.ts";
 import type { CohortFingerprint } from "@consilium/shared/model/cohort-fingerprint.ts";
@@ -7,6 +9,7 @@ import { Value } from "typebox/value";
 import { type Affine, AXES, type Vec3 } from "../data/affine.ts";
 import { anatomicalAxes } from "../data/anatomical-axes.ts";
 import { type Grid, makeGrid, voxelCount } from "../data/grid.ts";
+import { readNiftiImage, readNiftiLabels } from "../data/nifti-file.ts";
 import { type Labelmap, makeLabelmap, makeVolume } from "../data/volume.ts";
 import { fromCanonical, toCanonical } from "./orientation.ts";
 import { planPreprocessing } from "./plan-preprocessing.ts";
@@ -203,6 +206,33 @@ t.test("context slices are the neighbours as channels, repeated at both ends", a
   t.strictSame([channel(1, 0), channel(1, 1), channel(1, 2)], plain);
   t.strictSame([channel(2, 0), channel(2, 1), channel(2, 2)], [plain[1], plain[2], plain[2]]);
 });
+
+const SHARED_DATA = fileURLToPath(new URL("../../../shared/data", import.meta.url));
+const REAL_CASES: readonly [string, string, readonly number[]][] = [
+  ["msd-hippocampus-mr/imagesTr/hippocampus_003", "msd-hippocampus-mr/labelsTr/hippocampus_003", [0, 1, 2]],
+  [
+    "openkbp-headneck-ct/cases/B_pt_31/ct",
+    "openkbp-headneck-ct/cases/B_pt_31/label",
+    [0, 1, 2, 3, 4, 5, 6, 7],
+  ],
+  ["sunnybrook-cardiac-mr/cases/scd_04_cat2_image", "sunnybrook-cardiac-mr/cases/scd_04_cat2_label", [0, 1]],
+];
+
+t.test(
+  "labels of real cases come back unchanged at their own spacing",
+  { skip: !existsSync(SHARED_DATA) && "no ../shared/data" },
+  async (t) => {
+    for (const [image, label, labels] of REAL_CASES) {
+      const { volume } = await readNiftiImage(`${SHARED_DATA}/${image}.nii.gz`);
+      const { labelmap } = await readNiftiLabels(`${SHARED_DATA}/${label}.nii.gz`);
+      const plan: PreprocessingPlan = { ...PLAN, largerThanPatch: "window" };
+      const prepared = prepare(volume, { labelmap, contoured: [] }, plan);
+      const back = restoreLabels(certain(prepared, labels), prepared.geometry, labels);
+      t.ok(Buffer.from(back.voxels).equals(Buffer.from(labelmap.voxels)), image);
+      t.ok(prepared.slices.every((slice) => slice.image.every(Number.isFinite)));
+    }
+  },
+);
 
 const FINGERPRINT: CohortFingerprint = {
   cases: 10,

@@ -14,7 +14,7 @@ import { resampleLabels } from "./resample-labels.ts";
 import { cutSlice, inPlaneOrder, planeSize, type StackGeometry } from "./slice-stack.ts";
 
 /** Voxels this many times longer than wide are not interpolated lengthwise (nnU-Net's rule). */
-export const ANISOTROPY_MAX = 3;
+const ANISOTROPY_MAX = 3;
 
 /** One slice as training sees it. */
 export interface Slice {
@@ -85,7 +85,7 @@ export function preparedGeometry(grid: Grid, plan: PreprocessingPlan): PreparedG
 }
 
 /** Spline orders along R, A and S: across slices that lie far apart, the nearest slice is taken. */
-export function ordersFor<Order extends SplineOrder>(
+function ordersFor<Order extends SplineOrder>(
   order: Order,
   sliceAxis: SliceAxis,
   isAnisotropic: boolean,

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readdir, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { gunzipSync } from "node:zlib";
 import t from "tap";
 import { diagonalAffine, type Vec3 } from "./affine.ts";
 import { CaseError } from "./case-error.ts";
@@ -12,7 +13,7 @@ import { parseDatasetJson } from "./dataset-json.ts";
 import { FolderError } from "./folder-error.ts";
 import { openFolder } from "./folder-source.ts";
 import { makeGrid } from "./grid.ts";
-import { readNiftiImage, readNiftiLabels } from "./nifti-file.ts";
+import { decodeNiftiImage, readNiftiImage, readNiftiLabels } from "./nifti-file.ts";
 import { encodeLabelNifti, encodeVolumeNifti, nifti1Header } from "./nifti-write.ts";
 import { readCohort } from "./read-cohort.ts";
 import { caseId } from "./study-source.ts";
@@ -244,6 +245,25 @@ t.test("a check says what was found and what its owner should know", async (t) =
     spacingMmMedian: [1, 1, 3],
   });
   t.strictSame(JSON.parse(JSON.stringify(check)), check, "it is plain JSON");
+});
+
+t.test("a check remarks on unknown orientation, replaced voxels and empty labels", async (t) => {
+  const many = makeGrid([10, 10, 2], diagonalAffine([1, 1, 3]));
+  const file = gunzipSync(await encodeVolumeNifti(makeVolume(many, new Float32Array(200)), "float32"));
+  file.writeInt16LE(0, 254); // sform_code
+  file.writeFloatLE(Number.NaN, 352);
+  const empty = makeLabelmap(many, new Uint8Array(200));
+  const root = await folderOf({
+    "image.nii": file,
+    "label.nii.gz": await encodeLabelNifti(empty, (await decodeNiftiImage(file)).header),
+  });
+  const check = await checkCohort(await openFolder(root));
+  t.match(check.remarks, [
+    { number: 1, code: "orientation.unknown" },
+    { number: 1, code: "voxels.replaced", remark: /^1 voxels/ },
+    { number: 1, code: "labels.empty" },
+  ]);
+  t.equal(check.isUsable, true);
 });
 
 t.test(

@@ -10,8 +10,8 @@ import { type NiftiHeader, niftiFileBytes, parseNiftiHeader } from "./nifti-head
 import { decodeLabelmap, decodeVolume } from "./nifti-voxels.ts";
 import type { Labelmap, Volume } from "./volume.ts";
 
-/** 2 GiB: the largest header-announced file of the widest type still fits with room for its gzip. */
-const NIFTI_FILE_BYTES_MAX = 2 ** 31 + 2 ** 25;
+/** 2 GiB less a byte: the most that Node reads at once. */
+const NIFTI_FILE_BYTES_MAX = 2 ** 31 - 1;
 
 export interface NiftiImage {
   readonly volume: Volume;

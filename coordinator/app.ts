@@ -1,9 +1,9 @@
 // The HTTP side of the coordinator as a Fastify instance over given services. It opens no port and no database; tests
 // speak to it through `inject`.
 
+import { randomUUID } from "node:crypto";
 import { minuteMs, secondMs } from "@consilium/shared/base/units.ts";
 import { jsonBodyBytesMax } from "@consilium/shared/protocol/limits.ts";
-import { randomUUID } from "node:crypto";
 import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";

@@ -3,7 +3,10 @@
 
 import { createHash } from "node:crypto";
 import type { ModelVersionId, Sha256, StudyId } from "@consilium/shared/base/brand.ts";
+import { openEnvelope } from "@consilium/shared/crypto/envelope.ts";
+import { ModelVersionDocument, type ModelVersionManifest } from "@consilium/shared/protocol/documents.ts";
 import { ProtocolError } from "@consilium/shared/protocol/errors.ts";
+import type { FederationState } from "@consilium/shared/protocol/federation.ts";
 import type { AuditLog } from "../audit/audit-log.ts";
 import { parseLeaf } from "../audit/leaf.ts";
 import type { LogStore } from "../persistence/ports.ts";
@@ -13,14 +16,13 @@ import {
   blobFile,
   bundleType,
   checkpointFile,
-  fileOf,
   indexBytes,
   indexFile,
   logBytes,
   logFile,
   requiredBlobs,
 } from "./bundle.ts";
-import { tarEnd, tarHeader, tarPadding } from "./tar.ts";
+import { archiveEnd, entryHeader, entryPadding } from "./cpio.ts";
 
 const pageEntries = 1000;
 const pieceBytes = 1 << 20;
@@ -36,29 +38,34 @@ export async function* exportEvidence(
   { log, store, artifacts }: EvidencePorts,
   wanted: { study: StudyId; version: ModelVersionId },
 ): AsyncGenerator<Uint8Array> {
-  const { state, checkpoint, size } = log;
+  const { state, checkpoint, size, origin } = log;
   const leaves = await readLeaves(store, size);
-  const version = state.studies.get(wanted.study)?.versions.get(wanted.version);
-  const blobs = requiredBlobs(leaves.map(parseLeaf), state, wanted);
-  if (!version || version.round === 0 || !blobs) throw new ProtocolError("evidence.unavailable");
-  const [logPart, checkpointPart] = [logBytes(leaves), new TextEncoder().encode(checkpoint)];
+  const entries = leaves.map(parseLeaf);
+  const blobs = requiredBlobs(
+    { entries, state, manifestOf: (version) => manifestIn(state, version) },
+    wanted,
+  );
+  if (!blobs) throw new ProtocolError("evidence.unavailable");
+  const index: BundleIndex = { type: bundleType, origin, study: wanted.study, version: wanted.version };
+  const documents = [
+    { name: indexFile, bytes: indexBytes(index) },
+    { name: logFile, bytes: logBytes(leaves) },
+    { name: checkpointFile, bytes: new TextEncoder().encode(checkpoint) },
+  ];
+  for (const [at, { name, bytes }] of documents.entries()) {
+    yield entryHeader(name, { size: bytes.length, index: at });
+    yield bytes;
+    yield entryPadding(bytes.length);
+  }
   const present = blobs.present.filter((blob) => artifacts.size(blob) !== null);
-  const index: BundleIndex = {
-    type: bundleType,
-    origin: log.origin,
-    ...wanted,
-    logSize: size,
-    files: [
-      fileOf(logFile, logPart),
-      fileOf(checkpointFile, checkpointPart),
-      ...present.map((sha256) => ({ name: blobFile(sha256), bytes: artifacts.size(sha256) ?? 0, sha256 })),
-    ],
-  };
-  yield* wholeFile(indexFile, indexBytes(index));
-  yield* wholeFile(logFile, logPart);
-  yield* wholeFile(checkpointFile, checkpointPart);
-  for (const sha256 of present) yield* blobPieces(artifacts, sha256);
-  yield tarEnd;
+  for (const [at, sha256] of present.entries()) yield* blobPieces(artifacts, sha256, documents.length + at);
+  yield archiveEnd;
+}
+
+function manifestIn({ opened, versions }: FederationState, version: ModelVersionId): ModelVersionManifest {
+  const record = versions.get(version);
+  if (!record || !opened) throw new ProtocolError("version.unknown");
+  return openEnvelope(ModelVersionDocument, record.envelope, opened.coordinatorKey);
 }
 
 async function readLeaves(store: LogStore, size: number): Promise<string[]> {
@@ -71,25 +78,19 @@ async function readLeaves(store: LogStore, size: number): Promise<string[]> {
   return leaves;
 }
 
-function* wholeFile(name: string, bytes: Uint8Array): Generator<Uint8Array> {
-  yield tarHeader(name, bytes.length);
-  yield bytes;
-  yield tarPadding(bytes.length);
-}
-
 /** @throws Error when a stored blob no longer has its digest: the export is cut rather than completed */
-function* blobPieces(artifacts: ArtifactStore, sha256: Sha256): Generator<Uint8Array> {
+function* blobPieces(artifacts: ArtifactStore, sha256: Sha256, index: number): Generator<Uint8Array> {
   const reader = artifacts.open(sha256);
   const hash = createHash("sha256");
   try {
-    yield tarHeader(blobFile(sha256), reader.bytes);
+    yield entryHeader(blobFile(sha256), { size: reader.bytes, index });
     for (let at = 0; at < reader.bytes; at += pieceBytes) {
       const piece = new Uint8Array(Math.min(pieceBytes, reader.bytes - at));
       reader.readInto(at, piece);
       hash.update(piece);
       yield piece;
     }
-    yield tarPadding(reader.bytes);
+    yield entryPadding(reader.bytes);
   } finally {
     reader.close();
   }

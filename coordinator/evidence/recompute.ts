@@ -1,7 +1,7 @@
 // Recomputes every aggregate of a lineage from the stored updates, with the plain loops instead of the fast kernel, and
 // compares the result byte for byte; draws a seeded start model again.
 
-import type { ModelVersionId, Sha256 } from "@consilium/shared/base/brand.ts";
+import type { Sha256 } from "@consilium/shared/base/brand.ts";
 import type { ParameterManifest } from "@consilium/shared/model/parameter-manifest.ts";
 import type { FederationState } from "@consilium/shared/protocol/federation.ts";
 import { aggregate, weightOf } from "../aggregation/fedavg.ts";
@@ -10,7 +10,7 @@ import { exceeds, measure } from "../intake/finite-and-bounded.ts";
 import { MemoryArtifactStore } from "../versions/memory-artifact-store.ts";
 import { architectureOf, draw } from "../versions/start-model.ts";
 import { holdsExactly, TensorReader } from "../versions/tensor-reader.ts";
-import type { BundleIndex } from "./bundle.ts";
+import { type BundleIndex, lineageOf } from "./bundle.ts";
 import type { RecordChecker } from "./check-records.ts";
 
 export type Lineage = {
@@ -23,43 +23,38 @@ export type Lineage = {
 /** @returns what was recomputed, in sentences @throws Error naming what does not come out */
 export async function recomputeLineage({ index, state, checker, read }: Lineage): Promise<string[]> {
   const plan = checker.plans.get(index.study);
-  const study = state.studies.get(index.study);
-  if (!plan || !study) throw new Error("the study has no plan");
+  const lineage = lineageOf(state, index);
+  if (!plan || !lineage) throw new Error("the study has no plan");
   const architecture = architectureOf(plan.recipe);
   const manifest = architecture.trainable(plan.recipe.config);
   const store = new MemoryArtifactStore(read);
-  const kernel = plainKernel();
+  const check = { manifest, bound: plan.protection.normL2, kernel: plainKernel() };
   const facts: string[] = [];
-  for (
-    let at: ModelVersionId | null = index.version;
-    at !== null;
-    at = study.versions.get(at)?.parent ?? null
-  ) {
-    const made = checker.manifests.get(at);
-    if (!made) throw new Error(`version ${at} has no manifest`);
+  for (const { version } of lineage) {
+    const made = checker.manifests.get(version);
+    if (!made) throw new Error(`version ${version} has no manifest`);
     const { from, weights } = made;
-    if (from.kind === "imported") {
-      facts.unshift("the start model was imported: its origin is outside this log");
-    } else if (from.kind === "seeded") {
+    if (from.kind === "imported") facts.push("the start model was imported: its origin is outside this log");
+    else if (from.kind === "seeded") {
       const drawn = draw(store, architecture, plan.recipe.config, from.seed);
       if (drawn.sha256 !== weights.sha256)
         throw new Error(`the start model is not the one that seed ${from.seed} gives`);
-      facts.unshift(`the start model was drawn again from seed ${from.seed}`);
+      facts.push(`the start model was drawn again from seed ${from.seed}`);
     } else {
-      const base = checker.manifests.get(from.parent);
-      if (!base) throw new Error(`version ${at} has no parent`);
+      const base = checker.manifests.get(from.parent)?.weights.sha256;
+      if (!base) throw new Error(`version ${version} has no parent`);
       for (const { delta, site } of from.contributions) {
-        const fault = await updateFault(store, delta, { manifest, bound: plan.protection.normL2, kernel });
+        const fault = await updateFault(store, delta, check);
         if (fault) throw new Error(`the update of ${site} in round ${from.round} ${fault}`);
       }
       const deltas = from.contributions.map(({ delta, examples }) => ({
         delta,
         weight: weightOf(examples, plan.aggregation.examplesPerSiteMax),
       }));
-      const again = await aggregate({ store, base: base.weights.sha256, manifest, deltas, kernel });
+      const again = await aggregate({ store, base, manifest, deltas, kernel: check.kernel });
       if (again.sha256 !== weights.sha256)
         throw new Error(`the weights of round ${from.round} are not the aggregate of its updates`);
-      facts.unshift(
+      facts.push(
         `the aggregate of round ${from.round} was recomputed bit for bit from ${deltas.length} updates`,
       );
     }

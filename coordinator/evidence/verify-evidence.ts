@@ -1,34 +1,34 @@
 // The offline verifier: given a bundle and the keys that the auditor trusts, is everything in it what it claims to be?
 // No network, no database, no clock. It names the first thing that is wrong and everything that it could not check.
 
-import { type ModelVersionId, type PublicKey, type Sha256, sha256 } from "@consilium/shared/base/brand.ts";
+import type { ModelVersionId, PublicKey, Sha256 } from "@consilium/shared/base/brand.ts";
 import { openCheckpoint } from "@consilium/shared/crypto/checkpoint.ts";
 import { blobDigest } from "@consilium/shared/crypto/digest.ts";
 import { equalBytes, leafHash, MerkleTree } from "@consilium/shared/crypto/merkle.ts";
 import { decodeCanonicalJson } from "@consilium/shared/encoding/canonical-json.ts";
+import type { ModelVersionManifest } from "@consilium/shared/protocol/documents.ts";
 import {
   evolveFederation,
   type FederationState,
   initialFederationState,
 } from "@consilium/shared/protocol/federation.ts";
 import type { LogEntry } from "@consilium/shared/protocol/records.ts";
-import type { VersionState } from "@consilium/shared/protocol/study-state.ts";
 import { Value } from "typebox/value";
 import { parseLeaf } from "../audit/leaf.ts";
 import {
   BundleIndex,
   blobFile,
   checkpointFile,
-  fileOf,
-  indexBytes,
   indexFile,
+  lineageOf,
   logBytes,
   logFile,
+  type ReadLog,
   requiredBlobs,
 } from "./bundle.ts";
 import { RecordChecker } from "./check-records.ts";
+import { type ArchiveEntry, readArchive } from "./cpio.ts";
 import { recomputeLineage } from "./recompute.ts";
-import { readTar, type TarEntry } from "./tar.ts";
 
 export type Verdict = {
   /** verified: nothing is wrong. not-recomputable: nothing is wrong, but tensors were deleted under the retention rule. */
@@ -51,25 +51,24 @@ class Fault extends Error {}
 export async function verifyEvidence(archive: Uint8Array, trust: Trust): Promise<Verdict> {
   const facts: string[] = [];
   try {
-    const files = new Map(
-      readTar(archive).map((entry, at, all) => [uniqueName(entry, at, all), entry.bytes]),
-    );
-    const index = readIndex(files, archive);
+    const listed = readArchive(archive);
+    const files = new Map(listed.map(({ name, bytes }) => [name, bytes]));
+    const index = readIndex(files);
     const { key, tree, entries } = readLog(files, index, trust);
     facts.push(`log: ${entries.length} entries, signed by ${key}`);
     if (trust.witness) facts.push(checkWitness(trust.witness, { index, key, tree }));
     const { state, checker } = checkEntries(entries, index.origin, key);
-    const blobs = checkBlobs(files, index, { entries, state });
+    const log = { entries, state, manifestOf: (version: ModelVersionId) => manifestOf(checker, version) };
+    const { deleted } = checkFiles(listed, index, log);
     facts.push(...describe(state, index));
-    if (blobs.deleted.length > 0) {
+    if (deleted.length > 0) {
       facts.push(
-        `${blobs.deleted.length} blobs were deleted under the retention rule: the aggregate cannot be recomputed`,
+        `${deleted.length} blobs were deleted under the retention rule: the aggregate cannot be recomputed`,
       );
       return { verdict: "not-recomputable", faults: [], facts };
     }
-    facts.push(
-      ...(await recomputeLineage({ index, state, checker, read: (blob) => files.get(blobFile(blob)) })),
-    );
+    const read = (blob: Sha256): Uint8Array | undefined => files.get(blobFile(blob));
+    facts.push(...(await recomputeLineage({ index, state, checker, read })));
     return { verdict: "verified", faults: [], facts };
   } catch (error) {
     const known = error instanceof Error ? error.message : "unknown fault";
@@ -77,37 +76,13 @@ export async function verifyEvidence(archive: Uint8Array, trust: Trust): Promise
   }
 }
 
-function uniqueName({ name }: TarEntry, at: number, all: readonly TarEntry[]): string {
-  if (all.findIndex((other) => other.name === name) !== at) throw new Fault(`${name} is in the bundle twice`);
-  return name;
-}
-
-/** The index must be the one that follows from the other files, in their order, byte for byte. */
-function readIndex(files: ReadonlyMap<string, Uint8Array>, archive: Uint8Array): BundleIndex {
+/** Its bytes are the one canonical form, and all that it says is compared with the log. */
+function readIndex(files: ReadonlyMap<string, Uint8Array>): BundleIndex {
   const bytes = files.get(indexFile);
   if (!bytes) throw new Fault(`${indexFile} is missing`);
   const index = decodeCanonicalJson(bytes);
   if (!Value.Check(BundleIndex, index))
     throw new Fault(`${indexFile} is not the index of an evidence bundle`);
-  const listed = new Map(index.files.map((file) => [file.name, file]));
-  const faults = [
-    ...[...files.keys()]
-      .filter((name) => name !== indexFile && !listed.has(name))
-      .map((name) => `extra file ${name}`),
-    ...index.files.filter(({ name }) => !files.has(name)).map(({ name }) => `missing file ${name}`),
-  ];
-  for (const [name, content] of files) {
-    const file = listed.get(name);
-    if (file && blobDigest(content) !== file.sha256) faults.push(`${name} does not have its SHA-256`);
-  }
-  if (faults.length > 0) throw new Fault(faults.join("\n"));
-  const again = [...files]
-    .filter(([name]) => name !== indexFile)
-    .map(([name, content]) => fileOf(name, content));
-  const order = [indexFile, ...index.files.map(({ name }) => name)].join() === [...files.keys()].join();
-  if (!order || !equalBytes(indexBytes({ ...index, files: again }), bytes))
-    throw new Fault(`${indexFile} does not describe these files in this order`);
-  if (archive.length === 0) throw new Fault("the bundle is empty");
   return index;
 }
 
@@ -129,7 +104,7 @@ function readLog(files: ReadonlyMap<string, Uint8Array>, index: BundleIndex, { k
   const key = keys.find((candidate) => opens(checkpoint, index.origin, candidate));
   if (!key) throw new Fault("the checkpoint is not signed by any of the trusted keys");
   const head = openCheckpoint(checkpoint, index.origin, key);
-  if (head.size !== tree.size || head.size !== index.logSize)
+  if (head.size !== tree.size)
     throw new Fault(`the checkpoint was signed for ${head.size} entries, the log has ${tree.size}`);
   if (!equalBytes(head.root, tree.root()))
     throw new Fault(
@@ -186,51 +161,48 @@ function checkEntries(
   return { state, checker };
 }
 
-/** The bundle holds exactly the blobs that its own log calls for. */
-function checkBlobs(
-  files: ReadonlyMap<string, Uint8Array>,
-  index: BundleIndex,
-  { entries, state }: { entries: readonly LogEntry[]; state: FederationState },
-): { deleted: readonly Sha256[] } {
-  const required = requiredBlobs(entries, state, index);
-  const version = state.studies.get(index.study)?.versions.get(index.version);
-  if (!required || !version || version.round === 0)
-    throw new Fault("the log knows no aggregated version of that name");
-  const missing = required.present.filter((blob) => !files.has(blobFile(blob)));
-  if (missing.length > 0)
-    throw new Fault(
-      missing
-        .map((blob) => `blob ${blob} is missing and was not deleted under the retention rule`)
-        .join("\n"),
-    );
-  const wanted = new Set([...required.present, ...required.deleted].map(blobFile));
-  for (const [name, content] of files) {
-    if (!name.startsWith("blobs/")) continue;
-    if (!wanted.has(name)) throw new Fault(`extra blob ${name}`);
-    if (blobDigest(content) !== sha256(name.slice("blobs/".length)))
-      throw new Fault(`${name} does not have its digest`);
-  }
-  const known = [indexFile, logFile, checkpointFile];
-  const extra = [...files.keys()].filter((name) => !known.includes(name) && !name.startsWith("blobs/"));
-  if (extra.length > 0) throw new Fault(extra.map((name) => `extra file ${name}`).join("\n"));
-  return { deleted: required.deleted.filter((blob) => !files.has(blobFile(blob))) };
+function manifestOf(checker: RecordChecker, version: ModelVersionId): ModelVersionManifest {
+  const manifest = checker.manifests.get(version);
+  if (!manifest) throw new Fault(`version ${version} has no manifest`);
+  return manifest;
 }
 
-function describe(state: FederationState, { study: id, version: wanted }: BundleIndex): string[] {
-  const study = state.studies.get(id);
-  const facts: string[] = [];
-  for (let at: ModelVersionId | null = wanted; at !== null; ) {
-    const one: VersionState | undefined = study?.versions.get(at);
-    if (!one) break;
-    const dice = one.meanDice === null ? "" : `, mean Dice ${one.meanDice.toFixed(4)}`;
-    facts.unshift(
-      one.round === 0
-        ? `start version ${at.slice(0, 12)}`
-        : `round ${one.round}: version ${at.slice(0, 12)} by ${one.contributors.join(", ")}${dice}, ${one.judged}`,
-    );
-    at = one.parent;
+/** The bundle holds exactly the files that its own log calls for, each once, in one order, with the right content. */
+function checkFiles(
+  listed: readonly ArchiveEntry[],
+  index: BundleIndex,
+  log: ReadLog,
+): { deleted: readonly Sha256[] } {
+  const required = requiredBlobs(log, index);
+  if (!required) throw new Fault("the log knows no aggregated version of that name");
+  const names = listed.map(({ name }) => name);
+  const deleted = required.deleted.filter((blob) => !names.includes(blobFile(blob)));
+  const blobs = [...required.present, ...required.deleted].filter((blob) => !deleted.includes(blob)).sort();
+  const expected = [indexFile, logFile, checkpointFile, ...blobs.map(blobFile)];
+  const faults = [
+    ...expected.filter((name) => !names.includes(name)).map((name) => `missing file ${name}`),
+    ...names.filter((name) => !expected.includes(name)).map((name) => `extra file ${name}`),
+    ...names.filter((name, at) => names.indexOf(name) !== at).map((name) => `${name} is in the bundle twice`),
+  ];
+  for (const { name, bytes } of listed) {
+    if (name.startsWith("blobs/") && blobFile(blobDigest(bytes)) !== name)
+      faults.push(`${name} does not have its digest`);
   }
-  if (study?.versions.get(wanted)?.withdrawn)
-    facts.push("this version is withdrawn: a site took its contribution back");
-  return facts;
+  if (faults.length === 0 && names.join() !== expected.join())
+    faults.push("the files are not in the order of a bundle");
+  if (faults.length > 0) throw new Fault(faults.join("\n"));
+  return { deleted };
+}
+
+function describe(state: FederationState, index: BundleIndex): string[] {
+  const lineage = lineageOf(state, index) ?? [];
+  const facts = lineage.map(({ version, round, contributors, meanDice, judged }) => {
+    const dice = meanDice === null ? "" : `, mean Dice ${meanDice.toFixed(4)}`;
+    const name = version.slice(0, 12);
+    return round === 0
+      ? `start version ${name}`
+      : `round ${round}: version ${name} by ${contributors.join(", ")}${dice}, ${judged}`;
+  });
+  const isWithdrawn = lineage.at(-1)?.withdrawn ?? false;
+  return isWithdrawn ? [...facts, "this version is withdrawn: a site took its contribution back"] : facts;
 }

@@ -34,7 +34,7 @@ export function exportRoutes(ports: ExportRoutesPorts): FastifyPluginAsyncTypebo
       const pieces = exportEvidence(ports, { study: record.study, version: record.version });
       // The first piece is made before the answer begins, so that a refusal still is one.
       const first = await pieces.next();
-      return reply.header("content-type", "application/x-tar").send(Readable.from(continued(first, pieces)));
+      return reply.header("content-type", "application/x-cpio").send(Readable.from(continued(first, pieces)));
     });
   };
 }

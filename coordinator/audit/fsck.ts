@@ -62,7 +62,8 @@ function checkpointFaults(
   tree: MerkleTree,
   { origin, key }: { origin: string; key: PublicKey },
 ): string[] {
-  const faults = stored.flatMap(({ size, note }) => {
+  const faults = stored.flatMap(({ size, number, note }, at) => {
+    if (number !== at) return [`checkpoint number ${at} is missing`];
     try {
       const head = openCheckpoint(note, origin, key);
       if (head.size !== size) return [`checkpoint ${size} speaks of size ${head.size}`];

@@ -180,7 +180,12 @@ function checkFiles(
   const blobs = [...required.present, ...required.deleted].filter((blob) => !deleted.includes(blob)).sort();
   const expected = [indexFile, logFile, checkpointFile, ...blobs.map(blobFile)];
   const faults = [
-    ...expected.filter((name) => !names.includes(name)).map((name) => `missing file ${name}`),
+    ...expected
+      .filter((name) => !names.includes(name))
+      .map(
+        (name) =>
+          `${name} is missing${name.startsWith("blobs/") ? " and was not deleted under the retention rule" : ""}`,
+      ),
     ...names.filter((name) => !expected.includes(name)).map((name) => `extra file ${name}`),
     ...names.filter((name, at) => names.indexOf(name) !== at).map((name) => `${name} is in the bundle twice`),
   ];

@@ -27,7 +27,7 @@ export class MemoryLogStore implements LogStore {
   async append({ entries, checkpoint, changes }: Append): Promise<void> {
     if (entries[0]?.index !== this.#entries.length) throw new LogConflictError("another writer was first");
     this.#entries.push(...entries);
-    this.#checkpoints.push(checkpoint);
+    this.#checkpoints.push({ ...checkpoint, number: this.#checkpoints.length });
     for (const { table, row } of changes) this.#tables[table].set(rowKey(table, row), row);
   }
 

@@ -12,7 +12,8 @@ export type StoredEntry = {
   readonly leafHash: Uint8Array;
 };
 
-export type StoredCheckpoint = { readonly size: number; readonly note: string };
+/** `number` counts the checkpoints from 0 without gaps. */
+export type StoredCheckpoint = { readonly size: number; readonly number: number; readonly note: string };
 
 /** Another process appended first: read what it wrote and decide again. */
 export class LogConflictError extends Error {
@@ -22,7 +23,7 @@ export class LogConflictError extends Error {
 
 export type Append = {
   readonly entries: readonly StoredEntry[];
-  readonly checkpoint: StoredCheckpoint;
+  readonly checkpoint: Omit<StoredCheckpoint, "number">;
   readonly changes: readonly RowChange[];
 };
 

@@ -77,7 +77,9 @@ export class PrismaLogStore implements LogStore {
         await transaction.auditEntry.createMany({
           data: entries.map((entry) => ({ ...entry, leafHash: new Uint8Array(entry.leafHash) })),
         });
-        await transaction.auditCheckpoint.create({ data: checkpoint });
+        const before = await transaction.auditCheckpoint.findFirst({ orderBy: { number: "desc" } });
+        const number = before ? before.number + 1n : 0n;
+        await transaction.auditCheckpoint.create({ data: { ...checkpoint, number } });
         for (const change of changes) await upsert(transaction, change);
       }, transactionLimits);
     } catch (error) {
@@ -91,12 +93,12 @@ export class PrismaLogStore implements LogStore {
 
   async latestCheckpoint(): Promise<StoredCheckpoint | null> {
     const row = await this.#database.auditCheckpoint.findFirst({ orderBy: { size: "desc" } });
-    return row && { size: Number(row.size), note: row.note };
+    return row && plainCheckpoint(row);
   }
 
   async checkpoints(): Promise<StoredCheckpoint[]> {
     const rows = await this.#database.auditCheckpoint.findMany({ orderBy: { size: "asc" } });
-    return rows.map((row) => ({ size: Number(row.size), note: row.note }));
+    return rows.map(plainCheckpoint);
   }
 
   async tables(): Promise<Tables> {
@@ -120,6 +122,18 @@ async function upsert(client: Client, { table, row }: RowChange): Promise<void> 
   const key = Object.fromEntries(keys.map((column) => [column, row[column]]));
   const where = keys.length === 1 ? key : { [keys.join("_")]: key };
   await delegate(client, table).upsert({ where, create: row, update: row });
+}
+
+function plainCheckpoint({
+  size,
+  number,
+  note,
+}: {
+  size: bigint;
+  number: bigint;
+  note: string;
+}): StoredCheckpoint {
+  return { size: Number(size), number: Number(number), note };
 }
 
 /** Database integers of 64 bits are times, sizes and indices: all safe integers. */

@@ -12,9 +12,11 @@ CREATE INDEX "audit_entry_study_index_idx" ON "audit_entry"("study", "index");
 
 CREATE TABLE "audit_checkpoint" (
     "size" BIGINT NOT NULL,
+    "number" BIGINT NOT NULL,
     "note" TEXT NOT NULL,
     CONSTRAINT "audit_checkpoint_pkey" PRIMARY KEY ("size")
 );
+CREATE UNIQUE INDEX "audit_checkpoint_number_key" ON "audit_checkpoint"("number");
 
 -- Projections of the facts.
 

@@ -8,6 +8,8 @@ import type { ToCoordinator, ToSite } from "@consilium/shared/protocol/messages.
 import type { SiteEvent, SiteRecord } from "@consilium/shared/protocol/site-session.ts";
 import t from "tap";
 import { Value } from "typebox/value";
+import type { AgentNotice } from "./agent/agent-notice.ts";
+import { holdOffMsFirst, holdOffMsMax } from "./agent/failure-memory.ts";
 import {
   Agent,
   type AgentPorts,
@@ -16,8 +18,7 @@ import {
   type Work,
   waitingEventsMax,
 } from "./agent.ts";
-import { type AgentEvent, describeEvent } from "./events.ts";
-import { holdOffMsFirst, holdOffMsMax } from "./failure-memory.ts";
+import { AgentEvent, describeEvent, eventOf } from "./events.ts";
 import { JournalRecord } from "./journal-record.ts";
 
 const study = studyId("liver");
@@ -48,7 +49,7 @@ const message = (said: ToSite): SiteEvent => ({ kind: "message", message: said }
 class Surroundings {
   readonly records: SiteRecord[] = [];
   readonly sent: ToCoordinator[] = [];
-  readonly told: AgentEvent[] = [];
+  readonly told: AgentNotice[] = [];
   readonly clock = new ManualClock(0);
   readonly deadlines: AbortController[] = [];
   trainings = 0;
@@ -147,7 +148,12 @@ t.test("a study is approved, trained, evaluated and installed, each record befor
     around.records.every((record) => Value.Check(JournalRecord, record)),
     "the journal's schema takes them all",
   );
-  t.ok(around.told.map(describeEvent).every((line) => line.length > 5));
+  const events = around.told.flatMap((notice) => eventOf(notice) ?? []);
+  t.ok(
+    events.length > 8 && events.every((event) => Value.Check(AgentEvent, event)),
+    "the log lets them through",
+  );
+  t.ok(events.every((event) => describeEvent(event).length > 5));
   agent.stop();
   t.strictSame(await agent.ended, { kind: "stopped" });
 });
@@ -238,7 +244,7 @@ t.test("a study whose jobs fail is left alone for longer and longer, up to a bou
     await settle();
     const failed = around.told.flatMap((event) => (event.kind === "job.failed" ? [event] : []));
     t.equal(failed.length, attempt + 1, "offers in between are not taken");
-    t.equal(failed.at(-1)?.code, "folder.unreadable");
+    t.match(failed.at(-1)?.error, { code: "folder.unreadable" });
     holdOffs.push(failed.at(-1)?.holdOffMs ?? 0);
     around.clock.advance(holdOffs.at(-1) ?? 0);
   }

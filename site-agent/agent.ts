@@ -17,9 +17,8 @@ import {
   type SiteState,
   whileRunning,
 } from "@consilium/shared/protocol/site-session.ts";
-import type { AgentEvent, JobKind } from "./events.ts";
-import { FailureMemory } from "./failure-memory.ts";
-import { faultCode } from "./fault.ts";
+import type { AgentNotice, JobKind } from "./agent/agent-notice.ts";
+import { FailureMemory } from "./agent/failure-memory.ts";
 
 /** Events that may wait; beyond it, what the coordinator will say again is dropped. */
 export const waitingEventsMax = 256;
@@ -31,6 +30,8 @@ export type Progress = Extract<ToCoordinator, { kind: "progress" }>;
 type Ended<K extends SiteEvent["kind"]> = Extract<SiteEvent, { kind: K }>;
 
 export type JobControl = {
+  /** The round of the job, or of the study's latest update. */
+  readonly round: number;
   /** Aborted when nobody waits for the result any more. */
   readonly signal: AbortSignal;
   readonly progress: (progress: Progress) => void;
@@ -52,7 +53,7 @@ export type AgentPorts = {
   readonly clock: Clock;
   /** A signal that is aborted after a time. */
   readonly deadline: (inMs: number) => AbortSignal;
-  readonly tell: (event: AgentEvent) => void;
+  readonly tell: (notice: AgentNotice) => void;
 };
 
 export type AgentEnd =
@@ -141,7 +142,7 @@ export class Agent {
       case "append":
         await this.#ports.journal.append(effect.record);
         this.#state = evolveSite(this.#state, effect.record);
-        this.#tellRecord(effect.record);
+        this.#ports.tell({ kind: "recorded", record: effect.record });
         break;
       case "send":
         await this.#ports.channel.send(effect.message);
@@ -166,14 +167,15 @@ export class Agent {
     tell({ kind: "job.started", job: job.kind, round: job.round });
     let result: SiteEvent = { kind: "failed" };
     try {
-      result = await this.#run(effect, { signal, progress: (progress) => this.#progress(job, progress) });
+      const progress = (said: Progress): void => this.#progress(job, said);
+      result = await this.#run(effect, { round: job.round, signal, progress });
       this.#failures.forget(job.study);
       tell({ kind: "job.finished", job: job.kind, durationMs: clock.nowMs() - startedAtMs });
     } catch (error) {
       if (signal.aborted) tell({ kind: "job.abandoned", job: job.kind });
       else {
         const holdOffMs = this.#failures.note(job.study, clock.nowMs());
-        tell({ kind: "job.failed", job: job.kind, code: faultCode(error), holdOffMs });
+        tell({ kind: "job.failed", job: job.kind, error, holdOffMs });
       }
     }
     this.#job = null;
@@ -217,7 +219,7 @@ export class Agent {
       await work.deliver(update, signal);
       if (!signal.aborted) await channel.send({ kind: "update.submit", envelope: update.envelope });
     } catch (error) {
-      if (!signal.aborted) tell({ kind: "submission.failed", code: faultCode(error) });
+      if (!signal.aborted) tell({ kind: "submission.failed", error });
     } finally {
       this.#delivering.delete(update.delta);
     }
@@ -234,11 +236,6 @@ export class Agent {
       message.kind === "version.released";
     return !isOffer || !this.#failures.isHeldOff(message.study, this.#ports.clock.nowMs());
   }
-
-  #tellRecord(record: SiteRecord): void {
-    const event = eventOf(record);
-    if (event) this.#ports.tell(event);
-  }
 }
 
 function isPointless(job: Job, message: ToSite): boolean {
@@ -246,26 +243,4 @@ function isPointless(job: Job, message: ToSite): boolean {
   if (message.kind === "study.finished") return true;
   if (message.kind === "round.offer") return job.kind === "evaluate" || message.round > job.round;
   return message.kind === "evaluation.offer" && job.kind === "train";
-}
-
-function eventOf(record: SiteRecord): AgentEvent | null {
-  switch (record.kind) {
-    case "plan.approved":
-      return { kind: "approval.found", examples: record.examples };
-    case "update.prepared":
-      return { kind: "update.prepared", round: record.round, bytes: record.bytes };
-    case "update.settled":
-      return { kind: "update.settled", round: record.round, outcome: record.outcome };
-    case "evaluation.settled":
-      return { kind: "evaluation.settled", outcome: record.outcome };
-    case "version.installed":
-      return { kind: "version.installed" };
-    case "checkpoint.witnessed":
-      return { kind: "checkpoint.witnessed", size: record.size };
-    case "alarm.raised":
-      return { kind: "alarm.raised", reason: record.reason };
-    case "evaluation.prepared":
-    case "alarm.cleared":
-      return null;
-  }
 }

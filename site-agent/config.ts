@@ -3,9 +3,10 @@
 
 import { type Entries, EnvironmentReader } from "@consilium/shared/base/environment.ts";
 import { GiB, MiB } from "@consilium/shared/base/units.ts";
+import { BACKEND_NAMES } from "./backend/backend-report.ts";
 
 const logLevels = ["silent", "fatal", "error", "warn", "info", "debug"] as const;
-const backends = ["auto", "node-gpu", "node", "wasm", "cpu"] as const;
+const backends = ["auto", ...BACKEND_NAMES] as const;
 
 export type BackendWish = (typeof backends)[number];
 
@@ -30,6 +31,8 @@ export function readConfig(entries: Entries): SiteConfig {
   read.finish();
   return config;
 }
+
+export const backendWishes: string = backends.join(", ");
 
 export function isBackendWish(text: string): text is BackendWish {
   return backends.some((known) => known === text);

@@ -2,12 +2,14 @@
 // field that could hold a name, a path, a voxel or free text, and the schema is what the log lets through.
 
 import { unreachable } from "@consilium/shared/base/assert.ts";
+import type { SiteRecord } from "@consilium/shared/protocol/site-session.ts";
 import { type Static, type TProperties, Type } from "typebox";
+import type { AgentNotice, JobKind } from "./agent/agent-notice.ts";
+import { faultCode } from "./fault.ts";
 
 const Count = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 const Code = Type.String({ pattern: "^[A-Za-z_]+(?:[.-][A-Za-z_]+)*$", maxLength: 64 });
 const Job = Type.Union([Type.Literal("train"), Type.Literal("evaluate"), Type.Literal("install")]);
-export type JobKind = Static<typeof Job>;
 const LossOrNull = Type.Union([Type.Number(), Type.Null()]);
 
 function event<K extends string, P extends TProperties>(kind: K, fields: P) {
@@ -38,6 +40,44 @@ export const AgentEvent = Type.Union([
   event("alarm.raised", { reason: Code }),
 ]);
 export type AgentEvent = Static<typeof AgentEvent>;
+
+/** What may be said of a notice of the agent; null where nothing is worth saying. */
+export function eventOf(notice: AgentNotice): AgentEvent | null {
+  switch (notice.kind) {
+    case "recorded":
+      return eventOfRecord(notice.record);
+    case "job.failed": {
+      const { kind, job, error, holdOffMs } = notice;
+      return { kind, job, code: faultCode(error), holdOffMs };
+    }
+    case "submission.failed":
+      return { kind: notice.kind, code: faultCode(notice.error) };
+    default:
+      return notice;
+  }
+}
+
+function eventOfRecord(record: SiteRecord): AgentEvent | null {
+  switch (record.kind) {
+    case "plan.approved":
+      return { kind: "approval.found", examples: record.examples };
+    case "update.prepared":
+      return { kind: "update.prepared", round: record.round, bytes: record.bytes };
+    case "update.settled":
+      return { kind: "update.settled", round: record.round, outcome: record.outcome };
+    case "evaluation.settled":
+      return { kind: "evaluation.settled", outcome: record.outcome };
+    case "version.installed":
+      return { kind: "version.installed" };
+    case "checkpoint.witnessed":
+      return { kind: "checkpoint.witnessed", size: record.size };
+    case "alarm.raised":
+      return { kind: "alarm.raised", reason: record.reason };
+    case "evaluation.prepared":
+    case "alarm.cleared":
+      return null;
+  }
+}
 
 /** One line for a person at the terminal. */
 export function describeEvent(event: AgentEvent): string {

@@ -7,10 +7,11 @@ import { dirname, join } from "node:path";
 import { type Sha256, sha256, sha256Pattern } from "@consilium/shared/base/brand.ts";
 import { GiB } from "@consilium/shared/base/units.ts";
 import { blobDigest, blobHasher } from "@consilium/shared/crypto/digest.ts";
-import { blobBytesMax } from "@consilium/shared/protocol/limits.ts";
 import { type Disk, nodeDisk } from "./disk.ts";
 import { StoreError } from "./store-error.ts";
 
+/** One blob: what Node reads into memory at once. */
+export const storedBlobBytesMax = 4 * GiB;
 /** All blobs of one agent together: a few versions of the largest model. */
 export const blobStoreBytesMax = 64 * GiB;
 
@@ -144,8 +145,11 @@ export class BlobStore {
   }
 
   #expectRoom(bytes: number): void {
-    if (bytes > blobBytesMax) {
-      throw new StoreError("blob.too-large", `Tensors of more than ${blobBytesMax} bytes are not kept.`);
+    if (bytes > storedBlobBytesMax) {
+      throw new StoreError(
+        "blob.too-large",
+        `Tensors of more than ${storedBlobBytesMax} bytes are not kept.`,
+      );
     }
     if (this.#storedBytes + bytes > this.#bytesMax) {
       throw new StoreError("blob.store-full", "The agent's blob folder is full; remove old studies from it.");

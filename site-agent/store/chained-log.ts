@@ -4,12 +4,11 @@
 
 import { open } from "node:fs/promises";
 import { dirname } from "node:path";
-import type { Sha256 } from "@consilium/shared/base/brand.ts";
+import { type Sha256, sha256Pattern } from "@consilium/shared/base/brand.ts";
 import type { Clock } from "@consilium/shared/base/clock.ts";
 import { MiB } from "@consilium/shared/base/units.ts";
 import { documentDigest } from "@consilium/shared/crypto/digest.ts";
 import type { Json } from "@consilium/shared/encoding/canonical-json.ts";
-import { Digest, TimeMs } from "@consilium/shared/protocol/names.ts";
 import { type Static, type TSchema, Type } from "typebox";
 import { Value } from "typebox/value";
 import { type Disk, nodeDisk } from "./disk.ts";
@@ -20,10 +19,13 @@ export const logLineBytesMax = 1 * MiB;
 const readChunkBytes = 256 * 1024;
 const newline = 0x0a;
 
+const Digest = Type.Unsafe<Sha256>(Type.String({ pattern: sha256Pattern }));
+const Count = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+
 const Line = Type.Object(
   {
-    seq: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
-    atMs: TimeMs,
+    seq: Count,
+    atMs: Count,
     record: Type.Unknown(),
     previous: Digest,
     hash: Digest,

@@ -1,0 +1,180 @@
+// `consilium-site run`: the agent at work. It composes journal, ledger, channel, witness and jobs around the machine,
+// keeps the clock that the machine lacks, and ends everything in the order that loses nothing.
+
+import { secondMs } from "@consilium/shared/base/units.ts";
+import { helloIntervalMs } from "@consilium/shared/protocol/limits.ts";
+import type { SiteRecord } from "@consilium/shared/protocol/site-session.ts";
+import { Agent, type AgentEnd, type AgentPorts } from "../agent.ts";
+import { type AgentEvent, describeEvent, eventOf } from "../events.ts";
+import type { ExitReason } from "../exit-codes.ts";
+import { faultCode } from "../fault.ts";
+import { JournalRecord, journalName } from "../journal-record.ts";
+import { createLogger } from "../logger.ts";
+import { BlobStore } from "../store/blobs.ts";
+import { type Journal, openJournal } from "../store/journal.ts";
+import { ControlChannel } from "../transport/control-channel.ts";
+import { Witness } from "../transport/witness.ts";
+import { ApprovalWatch } from "../work/approval-watch.ts";
+import { CohortMemory } from "../work/site-cohort.ts";
+import type { SitePorts } from "../work/site-ports.ts";
+import { StudyMaterials } from "../work/study-materials.ts";
+import { type BackendStarter, backendLines } from "./backend-choice.ts";
+import type { CommandContext } from "./command-context.ts";
+import { type Connection, openConnection, systemClock } from "./connection.ts";
+import { lazyWork } from "./lazy-work.ts";
+
+/** How often the wire total is entered into the ledger. */
+const balanceIntervalMs = 60 * secondMs;
+/** How long a restarted agent with an alarm tries to tell the coordinator before it ends. */
+const alarmNoticeMsMax = 10 * secondMs;
+const timerMsMax = 2 ** 31 - 1;
+
+export type RunPorts = {
+  readonly backend: BackendStarter;
+  /** Aborted by SIGINT and SIGTERM. */
+  readonly stopped: AbortSignal;
+};
+
+export async function runAgent(ports: RunPorts, context: CommandContext): Promise<ExitReason> {
+  const { home } = context;
+  const journal = await openJournal({
+    folder: home.folder,
+    name: journalName,
+    schema: JournalRecord,
+    clock: systemClock,
+    pid: process.pid,
+  });
+  try {
+    const connection = await openConnection(home);
+    try {
+      return await runConnected({ ...ports, journal, connection, context });
+    } finally {
+      await connection.close();
+    }
+  } finally {
+    await journal.close();
+  }
+}
+
+type Running = RunPorts & {
+  readonly journal: Journal<SiteRecord>;
+  readonly connection: Connection;
+  readonly context: CommandContext;
+};
+
+async function runConnected(running: Running): Promise<ExitReason> {
+  const { journal, stopped, context } = running;
+  const log = createLogger(context.config.logLevel);
+  const tell = (event: AgentEvent): void => {
+    log(event);
+    context.print(
+      context.json ? JSON.stringify({ atMs: systemClock.nowMs(), ...event }) : describeEvent(event),
+    );
+  };
+  const { agent, channel, approvals } = await composed(running, tell);
+  tell({ kind: "agent.started", records: journal.records.length, droppedBytes: journal.droppedBytes });
+  await agent.post({ kind: "started" });
+  channel.start();
+  const timers = startTimers(running, { agent, channel, approvals });
+  stopped.addEventListener("abort", () => agent.stop(), { once: true });
+  if (stopped.aborted) agent.stop();
+  const end = await agent.ended;
+  for (const timer of timers) clearInterval(timer);
+  await channel.close();
+  tell({ kind: "agent.stopped" });
+  return reasonOf(end, context);
+}
+
+type Parts = { readonly agent: Agent; readonly channel: ControlChannel; readonly approvals: ApprovalWatch };
+
+async function composed(running: Running, tell: (event: AgentEvent) => void): Promise<Parts> {
+  const { journal, connection, context, backend } = running;
+  const { enrolled, client, wire, ledger, session, patience } = connection;
+  const { identity, file } = enrolled;
+  const { home, config } = context;
+  const blobs = await BlobStore.open(home.blobs);
+  const coordinatorKey = file.coordinatorKey;
+  const materials = new StudyMaterials({ home, identity, coordinatorKey, client, blobs, patience });
+  const cohorts = new CohortMemory(config.preparedBytesMax);
+  const work: SitePorts = {
+    ...{ home, identity, coordinatorKey, client, blobs, materials, cohorts, patience, tell },
+    clock: systemClock,
+    backend: async () => {
+      const started = await backend();
+      for (const line of backendLines(started)) context.remark(line);
+      return started.statement;
+    },
+    owedBlobs: () =>
+      [...agent.state.updates.values()].filter(({ settled }) => !settled).map(({ delta }) => delta),
+  };
+  const ports: AgentPorts = {
+    journal,
+    channel: { send: (message) => channel.send(message) },
+    work: lazyWork(work),
+    clock: systemClock,
+    deadline: (inMs) => AbortSignal.timeout(Math.min(inMs, timerMsMax)),
+    tell: (notice) => {
+      const event = eventOf(notice);
+      if (event) tell(event);
+    },
+  };
+  const agent = new Agent(journal.records, ports);
+  const witness = new Witness({
+    identity,
+    coordinatorKey,
+    held: () => agent.state.witnessed,
+    consistency: (from, to) => client.consistency(from, to),
+    report: (event) => agent.post(event),
+    onUnchecked: (error) => tell({ kind: "checkpoint.unchecked", code: faultCode(error) }),
+  });
+  const channel = new ControlChannel(
+    { wire, book: ledger, session, ...patience },
+    {
+      onConnected: () => {
+        tell({ kind: "coordinator.connected" });
+        void agent.post({ kind: "connected" });
+      },
+      onDisconnected: (error) => tell({ kind: "coordinator.disconnected", code: faultCode(error) }),
+      onMessage: (message) => void agent.post({ kind: "message", message }),
+      onGap: () => void agent.post({ kind: "timer" }),
+      onCheckpoint: (note) => void witness.observe(note),
+      onRefused: (code) => tell({ kind: "coordinator.refused", code }),
+    },
+  );
+  const approvals = new ApprovalWatch({ home, identity, agent, tell });
+  return { agent, channel, approvals };
+}
+
+function startTimers({ connection }: Running, { agent, channel, approvals }: Parts): NodeJS.Timeout[] {
+  const fail = (error: unknown): void => agent.stop({ kind: "failed", error });
+  const hello = (): void => {
+    if (channel.isConnected) void agent.post({ kind: "timer" });
+    approvals.look().catch(fail);
+  };
+  approvals.look().catch(fail);
+  const timers = [
+    setInterval(hello, helloIntervalMs),
+    setInterval(() => void connection.ledger.balance(connection.wire).catch(fail), balanceIntervalMs),
+  ];
+  if (agent.state.alarm) timers.push(setTimeout(() => agent.stop({ kind: "alarm" }), alarmNoticeMsMax));
+  return timers;
+}
+
+function reasonOf(end: AgentEnd, { remark }: CommandContext): ExitReason {
+  switch (end.kind) {
+    case "stopped":
+      return "done";
+    case "failed":
+      throw end.error;
+    case "alarm":
+      remark(
+        "ALARM: the coordinator's log does not continue the checkpoint that this site holds: entries were",
+      );
+      remark(
+        "altered, dropped or reordered, or someone else answers in the coordinator's place. The agent has",
+      );
+      remark("stopped and starts no more. Call the operator over another line. When the cause is known and");
+      remark("settled: consilium-site check --clear-alarm YOUR-NAME");
+      return "alarm";
+  }
+}

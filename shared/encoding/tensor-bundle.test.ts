@@ -55,6 +55,9 @@ t.test("an unaligned tensor is copied, an aligned one is viewed", async (t) => {
   const unaligned = readTensorBundle(bytes).tensors.get("conv.bias");
   t.not(unaligned && float32Values(unaligned).buffer, bytes.buffer);
   t.strictSame(unaligned && float32Values(unaligned), Float32Array.of(0, -0));
+  const pooled = Buffer.concat([Buffer.of(1, 2, 3), bytes]).subarray(3);
+  const fromPool = readTensorBundle(pooled).tensors.get("conv.bias");
+  t.strictSame(fromPool && float32Values(fromPool), Float32Array.of(0, -0), "also out of a shared buffer");
   t.throws(() => float32Values(labels), { code: "bundle.wrong-dtype" });
 });
 

@@ -46,19 +46,21 @@ export function readTensorBundle(bytes: Uint8Array): TensorBundle {
   if (bytes.byteLength > BUNDLE_BYTES_MAX) {
     throw new TensorBundleError("bundle.too-large", `The bundle is larger than ${BUNDLE_BYTES_MAX} bytes.`);
   }
-  const headerBytes = readHeaderLength(bytes);
+  // Node's Buffer overrides methods of Uint8Array, slice above all: views are made of the plain array.
+  const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const headerBytes = readHeaderLength(plain);
   const dataStart = HEADER_PREFIX_BYTES + headerBytes;
   if (dataStart > bytes.byteLength) {
     throw new TensorBundleError("bundle.truncated", "The bundle ends inside its header; transfer it again.");
   }
   const header = readBundleHeader(
-    bytes.subarray(HEADER_PREFIX_BYTES, dataStart),
+    plain.subarray(HEADER_PREFIX_BYTES, dataStart),
     bytes.byteLength - dataStart,
   );
   const tensors = new Map<string, BundledTensor>();
   for (const { name, dtype, shape, byteOffset, byteLength } of header.tensors) {
     const start = dataStart + byteOffset;
-    tensors.set(name, { name, dtype, shape, bytes: bytes.subarray(start, start + byteLength) });
+    tensors.set(name, { name, dtype, shape, bytes: plain.subarray(start, start + byteLength) });
   }
   return { tensors, metadata: header.metadata };
 }
@@ -172,7 +174,7 @@ export function float32Values(tensor: BundledTensor): Float32Array {
   const { buffer, byteOffset, byteLength } = tensor.bytes;
   if (byteOffset % Float32Array.BYTES_PER_ELEMENT === 0)
     return new Float32Array(buffer, byteOffset, byteLength / 4);
-  return new Float32Array(tensor.bytes.slice().buffer);
+  return new Float32Array(new Uint8Array(tensor.bytes).buffer);
 }
 
 /** A float32 tensor over the memory of `values`. */

@@ -2,7 +2,6 @@
 
 export type BackendErrorCode =
   | "backend.none-usable"
-  | "backend.cpu-refused"
   | "backend.kernels-missing"
   | "backend.out-of-memory"
   | "backend.unsupported-shape";

@@ -3,10 +3,23 @@
 (module
   (import "env" "memory" (memory 0))
 
-  ;; Sums over rows of four neighbouring columns. Runs of 64 rows are summed first, so that the rounding error of a long
-  ;; column grows with its square root's order rather than its length.
+  ;; Four single numbers kept as two pairs of double ones: add to the lower pair, to the upper pair, and round back.
+  (func $add_low (param $sum v128) (param $x v128) (result v128)
+    (f64x2.add (local.get $sum) (f64x2.promote_low_f32x4 (local.get $x))))
+  (func $add_high (param $sum v128) (param $x v128) (result v128)
+    (f64x2.add
+      (local.get $sum)
+      (f64x2.promote_low_f32x4
+        (i8x16.shuffle 8 9 10 11 12 13 14 15 8 9 10 11 12 13 14 15 (local.get $x) (local.get $x)))))
+  (func $narrow (param $low v128) (param $high v128) (result v128)
+    (i8x16.shuffle 0 1 2 3 4 5 6 7 16 17 18 19 20 21 22 23
+      (f32x4.demote_f64x2_zero (local.get $low))
+      (f32x4.demote_f64x2_zero (local.get $high))))
+
+  ;; Sums over rows of four neighbouring columns. Runs of 64 rows are summed in single precision and the runs in double,
+  ;; so that the rounding error does not grow with the length of a column.
   (func $sum4 (param $from i32) (param $rowBytes i32) (param $rows i32) (result v128)
-    (local $total v128) (local $part v128) (local $k i32)
+    (local $low v128) (local $high v128) (local $part v128) (local $k i32)
     (loop $eachRun
       (local.set $part (v128.const i32x4 0 0 0 0))
       (local.set $k (select (i32.const 64) (local.get $rows) (i32.gt_s (local.get $rows) (i32.const 64))))
@@ -15,14 +28,15 @@
         (local.set $part (f32x4.add (local.get $part) (v128.load (local.get $from))))
         (local.set $from (i32.add (local.get $from) (local.get $rowBytes)))
         (br_if $eachRow (local.tee $k (i32.sub (local.get $k) (i32.const 1)))))
-      (local.set $total (f32x4.add (local.get $total) (local.get $part)))
+      (local.set $low (call $add_low (local.get $low) (local.get $part)))
+      (local.set $high (call $add_high (local.get $high) (local.get $part)))
       (br_if $eachRun (local.get $rows)))
-    (local.get $total))
+    (call $narrow (local.get $low) (local.get $high)))
 
   ;; The same for the squares of the distances from $mean.
   (func $sum_squares4
     (param $from i32) (param $rowBytes i32) (param $rows i32) (param $mean v128) (result v128)
-    (local $total v128) (local $part v128) (local $d v128) (local $k i32)
+    (local $low v128) (local $high v128) (local $part v128) (local $d v128) (local $k i32)
     (loop $eachRun
       (local.set $part (v128.const i32x4 0 0 0 0))
       (local.set $k (select (i32.const 64) (local.get $rows) (i32.gt_s (local.get $rows) (i32.const 64))))
@@ -32,13 +46,14 @@
         (local.set $part (f32x4.add (local.get $part) (f32x4.mul (local.get $d) (local.get $d))))
         (local.set $from (i32.add (local.get $from) (local.get $rowBytes)))
         (br_if $eachRow (local.tee $k (i32.sub (local.get $k) (i32.const 1)))))
-      (local.set $total (f32x4.add (local.get $total) (local.get $part)))
+      (local.set $low (call $add_low (local.get $low) (local.get $part)))
+      (local.set $high (call $add_high (local.get $high) (local.get $part)))
       (br_if $eachRun (local.get $rows)))
-    (local.get $total))
+    (call $narrow (local.get $low) (local.get $high)))
 
   ;; Sums over the rows of one column, in runs as above.
   (func $sum1 (param $from i32) (param $rowBytes i32) (param $rows i32) (result f32)
-    (local $total f32) (local $part f32) (local $k i32)
+    (local $total f64) (local $part f32) (local $k i32)
     (loop $eachRun
       (local.set $part (f32.const 0))
       (local.set $k (select (i32.const 64) (local.get $rows) (i32.gt_s (local.get $rows) (i32.const 64))))
@@ -47,9 +62,9 @@
         (local.set $part (f32.add (local.get $part) (f32.load (local.get $from))))
         (local.set $from (i32.add (local.get $from) (local.get $rowBytes)))
         (br_if $eachRow (local.tee $k (i32.sub (local.get $k) (i32.const 1)))))
-      (local.set $total (f32.add (local.get $total) (local.get $part)))
+      (local.set $total (f64.add (local.get $total) (f64.promote_f32 (local.get $part))))
       (br_if $eachRun (local.get $rows)))
-    (local.get $total))
+    (f32.demote_f64 (local.get $total)))
 
   ;; Sums over the rows of a matrix [rows, columns].
   (func $column_sums (export "column_sums") (param $from i32) (param $to i32) (param $rows i32) (param $columns i32)
@@ -169,7 +184,7 @@
     (local $k i32) (local $rest i32)
     (local $mean v128) (local $inverse v128) (local $scale v128) (local $shift v128) (local $slopes v128)
     (local $h v128) (local $g v128) (local $sum v128) (local $dot v128) (local $partSum v128) (local $partDot v128)
-    (local $count v128)
+    (local $count v128) (local $sumLow v128) (local $sumHigh v128) (local $dotLow v128) (local $dotHigh v128)
     (local.set $rowBytes (i32.shl (local.get $channels) (i32.const 2)))
     (local.set $slopes (f32x4.splat (local.get $slope)))
     (local.set $count (f32x4.splat (f32.convert_i32_s (local.get $pixels))))
@@ -182,8 +197,10 @@
         (local.set $scale
           (f32x4.mul (local.get $inverse) (v128.load (i32.add (local.get $gamma) (local.get $byte)))))
         (local.set $shift (v128.load (i32.add (local.get $beta) (local.get $byte))))
-        (local.set $sum (v128.const i32x4 0 0 0 0))
-        (local.set $dot (v128.const i32x4 0 0 0 0))
+        (local.set $sumLow (v128.const i32x4 0 0 0 0))
+        (local.set $sumHigh (v128.const i32x4 0 0 0 0))
+        (local.set $dotLow (v128.const i32x4 0 0 0 0))
+        (local.set $dotHigh (v128.const i32x4 0 0 0 0))
         (local.set $a (i32.add (local.get $from) (local.get $byte)))
         (local.set $b (i32.add (local.get $dy) (local.get $byte)))
         (local.set $rest (local.get $pixels))
@@ -208,9 +225,13 @@
             (local.set $a (i32.add (local.get $a) (local.get $rowBytes)))
             (local.set $b (i32.add (local.get $b) (local.get $rowBytes)))
             (br_if $eachPixel (local.tee $k (i32.sub (local.get $k) (i32.const 1)))))
-          (local.set $sum (f32x4.add (local.get $sum) (local.get $partSum)))
-          (local.set $dot (f32x4.add (local.get $dot) (local.get $partDot)))
+          (local.set $sumLow (call $add_low (local.get $sumLow) (local.get $partSum)))
+          (local.set $sumHigh (call $add_high (local.get $sumHigh) (local.get $partSum)))
+          (local.set $dotLow (call $add_low (local.get $dotLow) (local.get $partDot)))
+          (local.set $dotHigh (call $add_high (local.get $dotHigh) (local.get $partDot)))
           (br_if $eachRun (local.get $rest)))
+        (local.set $sum (call $narrow (local.get $sumLow) (local.get $sumHigh)))
+        (local.set $dot (call $narrow (local.get $dotLow) (local.get $dotHigh)))
         (local.set $dot (f32x4.mul (local.get $dot) (local.get $inverse)))
         (v128.store (i32.add (local.get $gammaRows) (local.get $byte)) (local.get $dot))
         (v128.store (i32.add (local.get $betaRows) (local.get $byte)) (local.get $sum))

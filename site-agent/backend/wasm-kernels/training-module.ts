@@ -2,13 +2,11 @@
 // TypeScript can check: pointers and distances are bytes, counts are elements and never 0.
 
 import { instantiate, type WasmMemory } from "@consilium/shared/base/web-assembly.ts";
-import {
-  DEPTHWISE_KERNELS,
-  LAYOUT_KERNELS,
-  NORMS_KERNELS,
-  OPTIMISER_KERNELS,
-  PRODUCTS_KERNELS,
-} from "./kernel-binaries.ts";
+import { wasmBase64 as depthwise } from "./depthwise.wasm.ts";
+import { wasmBase64 as layout } from "./layout.wasm.ts";
+import { wasmBase64 as norms } from "./norms.wasm.ts";
+import { wasmBase64 as optimiser } from "./optimiser.wasm.ts";
+import { wasmBase64 as products } from "./products.wasm.ts";
 
 type Kernel<Count extends number, Result = void> = (...args: Tuple<Count>) => Result;
 type Tuple<Count extends number, Built extends number[] = []> = Built["length"] extends Count
@@ -34,7 +32,7 @@ export type TrainingModule = {
 
 /** @throws CompileError, LinkError of WebAssembly on a machine without SIMD. */
 export function instantiateTrainingModule(memory: WasmMemory): TrainingModule {
-  const binaries = [DEPTHWISE_KERNELS, LAYOUT_KERNELS, NORMS_KERNELS, OPTIMISER_KERNELS, PRODUCTS_KERNELS];
+  const binaries = [depthwise, layout, norms, optimiser, products];
   const exports = binaries.map((base64) => instantiate(Buffer.from(base64, "base64"), memory));
   // The exports are those of the texts; a test compares them with the binaries.
   return Object.assign({}, ...exports) as TrainingModule;

@@ -1,0 +1,90 @@
+// Which backend trains: the first of the preferred ones that starts and computes right gradients. Each is tried in a
+// child process first, because a native library that does not fit the machine ends the process that loads it.
+
+import { fork } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { Type } from "typebox";
+import { Value } from "typebox/value";
+import { BackendError } from "./backend-error.ts";
+import { BACKEND_NAMES, type BackendName, BackendReport } from "./backend-report.ts";
+import { startBackend } from "./start-backend.ts";
+
+/** A first load of native libraries from a slow disk takes its time. */
+export const PROBE_MS_MAX = 120_000;
+
+const Unusable = Type.Object({ unusable: Type.String({ maxLength: 2000 }) }, { additionalProperties: false });
+
+const PROBE_FILE = fileURLToPath(new URL("./probe-backend.ts", import.meta.url));
+
+/** Why a backend was passed over. */
+export type ProbeFailure = { readonly unusable: string };
+export type Probe = (name: BackendName) => Promise<BackendReport | ProbeFailure>;
+
+export type BackendChoice = {
+  /** Take this one or none. The pure JavaScript backend is taken only when it is asked for. */
+  readonly requested?: BackendName;
+  readonly probe?: Probe;
+};
+
+export type ChosenBackend = {
+  readonly backend: BackendReport;
+  /** The preferred ones that are not usable here, and why. */
+  readonly passedOver: readonly { readonly name: BackendName; readonly reason: string }[];
+};
+
+/**
+ * Choose a backend and start it in this process.
+ * @throws BackendError `backend.none-usable` that says why each one is not
+ */
+export async function chooseBackend({
+  requested,
+  probe = probeInChild,
+}: BackendChoice = {}): Promise<ChosenBackend> {
+  const candidates = requested ? [requested] : BACKEND_NAMES.filter((name) => name !== "cpu");
+  const passedOver: { name: BackendName; reason: string }[] = [];
+  for (const name of candidates) {
+    const reason = whyUnusable(await probe(name));
+    if (reason === undefined) return { backend: await startBackend(name), passedOver };
+    passedOver.push({ name, reason });
+  }
+  const reasons = passedOver.map(({ name, reason }) => `${name}: ${reason}`).join("; ");
+  throw new BackendError("backend.none-usable", `No backend can train on this machine. ${reasons}.`);
+}
+
+function whyUnusable(answer: BackendReport | ProbeFailure): string | undefined {
+  if ("unusable" in answer) return answer.unusable;
+  return answer.selfTest.passed ? undefined : `wrong results for ${answer.selfTest.failures.join(", ")}`;
+}
+
+export type ProbeLimits = { readonly timeLimitMs: number; readonly program: string };
+
+/** Start the backend in a process of its own and return its report. It never rejects. */
+export function probeInChild(
+  name: BackendName,
+  { timeLimitMs, program }: ProbeLimits = { timeLimitMs: PROBE_MS_MAX, program: PROBE_FILE },
+): Promise<BackendReport | ProbeFailure> {
+  return new Promise((resolve) => {
+    // The loader is named because the parent may have been started in a way that its options do not show.
+    const execArgv = ["--import", import.meta.resolve("tsx")];
+    const child = fork(program, [name], { execArgv, stdio: ["ignore", "ignore", "ignore", "ipc"] });
+    const timer = setTimeout(() => child.kill("SIGKILL"), timeLimitMs);
+    let answer: BackendReport | ProbeFailure = { unusable: "its process ended without an answer" };
+    child.on("message", (message) => {
+      answer = readAnswer(message);
+    });
+    child.on("error", () => {
+      answer = { unusable: "its process could not be started" };
+    });
+    child.on("close", () => {
+      clearTimeout(timer);
+      resolve(child.killed ? { unusable: `it did not start within ${timeLimitMs / 1000} seconds` } : answer);
+    });
+  });
+}
+
+/** The child runs native code: what it sends is checked like anything else from outside. */
+function readAnswer(message: unknown): BackendReport | ProbeFailure {
+  if (Value.Check(BackendReport, message)) return message;
+  if (Value.Check(Unusable, message)) return message;
+  return { unusable: "its answer was not understood" };
+}

@@ -1,0 +1,78 @@
+// Starts one backend in this process and says what it is. It does not choose: a native backend may end the process, so
+// choose-backend has tried it in another one before.
+
+import { execFile } from "node:child_process";
+import { cpus } from "node:os";
+import util, { promisify } from "node:util";
+import type { BackendName, BackendReport } from "./backend-report.ts";
+import { runSelfTest } from "./self-test.ts";
+import { loadBackendPackage, tf } from "./tensors.ts";
+import { installTrainingKernels } from "./wasm-kernels/install.ts";
+
+const DEVICE_LIST_MS_MAX = 5000;
+const DEVICE_COUNT_MAX = 64;
+const TEXT_LENGTH_MAX = 200;
+
+/** The parts of tfjs-node's backend object that say what it computes with. */
+type NativeBackend = {
+  readonly isUsingGpuDevice: boolean;
+  readonly binding: { readonly TF_Version: string };
+};
+
+/**
+ * Start a backend and test its gradients.
+ * @throws whatever its package throws when it is absent, half installed or without its libraries
+ */
+export async function startBackend(name: BackendName): Promise<BackendReport> {
+  const { version, devices, isGpu } = await (name === "tfjs-node-gpu" || name === "tfjs-node"
+    ? startNative(name)
+    : startPortable(name));
+  return { name, version: version.slice(0, TEXT_LENGTH_MAX), devices, isGpu, selfTest: await runSelfTest() };
+}
+
+type Started = Pick<BackendReport, "version" | "devices" | "isGpu">;
+
+async function startNative(name: "tfjs-node-gpu" | "tfjs-node"): Promise<Started> {
+  restoreRemovedUtilities();
+  await loadBackendPackage(`@tensorflow/${name}`);
+  await tf.setBackend("tensorflow");
+  const { isUsingGpuDevice, binding } = tf.backend() as unknown as NativeBackend; // What these packages register.
+  const version = `${tf.version["tfjs-core"]}, TensorFlow ${binding.TF_Version}`;
+  return { version, devices: isUsingGpuDevice ? await gpuNames() : cpuNames(), isGpu: isUsingGpuDevice };
+}
+
+async function startPortable(name: "wasm" | "cpu"): Promise<Started> {
+  if (name === "wasm") await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
+  tf.enableProdMode();
+  await tf.setBackend(name);
+  if (name === "wasm") installTrainingKernels();
+  return { version: tf.version["tfjs-core"], devices: cpuNames(), isGpu: false };
+}
+
+/** tfjs-node 4.22.0 calls functions that Node took out in version 23. */
+function restoreRemovedUtilities(): void {
+  const removed = {
+    isNullOrUndefined: (value: unknown) => value === undefined || value === null,
+    isArray: Array.isArray,
+  };
+  for (const [name, utility] of Object.entries(removed))
+    if (!(name in util)) Object.assign(util, { [name]: utility });
+}
+
+function cpuNames(): string[] {
+  const processors = cpus();
+  const [first] = processors;
+  return [`${first?.model.trim() ?? "processor"} (${processors.length} logical)`.slice(0, TEXT_LENGTH_MAX)];
+}
+
+/** The driver's names; the framework has already said that it uses one of them. */
+async function gpuNames(): Promise<string[]> {
+  try {
+    const query = ["--query-gpu=name", "--format=csv,noheader"];
+    const { stdout } = await promisify(execFile)("nvidia-smi", query, { timeout: DEVICE_LIST_MS_MAX });
+    const names = stdout.split("\n").filter((line) => line.trim() !== "");
+    return names.slice(0, DEVICE_COUNT_MAX).map((line) => line.trim().slice(0, TEXT_LENGTH_MAX));
+  } catch {
+    return ["GPU"];
+  }
+}

@@ -1,0 +1,177 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { Prng } from "@consilium/shared/base/prng.ts";
+import t, { type Test } from "tap";
+import { compileWat } from "../../../test/support/compile-wat.ts";
+import { addBias } from "../../models/nn/bias.ts";
+import { instanceNorm } from "../../models/nn/instance-norm.ts";
+import { initialAdamW, updateAdamW } from "../../training/adamw.ts";
+import { composedLoss, diceCrossEntropy } from "../../training/losses.ts";
+import { loadBackendPackage, tf } from "../tensors.ts";
+import { installTrainingKernels } from "./install.ts";
+
+await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
+await tf.setBackend("wasm");
+const { heap } = installTrainingKernels();
+
+function numbers(label: string, count: number, scale = 1): Float32Array {
+  const prng = Prng.labelled(1, label);
+  return Float32Array.from({ length: count }, () => prng.uniform(-scale, scale));
+}
+
+function tensor(label: string, shape: readonly number[], scale = 1): tf.Tensor {
+  return tf.tensor(numbers(label, tf.util.sizeFromShape([...shape]), scale), [...shape]);
+}
+
+/** The numbers that `compute` gives on a backend. */
+async function computedOn(backend: string, compute: () => tf.Tensor[]): Promise<Float32Array[]> {
+  await tf.setBackend(backend);
+  const results = tf.tidy(() => compute().map((result) => result.dataSync() as Float32Array)); // All float32.
+  await tf.setBackend("wasm");
+  return results;
+}
+
+/** Below this size a part is zero in exact arithmetic, and only its own rounding is compared. */
+const SCALE_MIN = 1e-4;
+
+/** The fused kernels of wasm against the same layer composed of the framework's operations on cpu. */
+async function expectSame(
+  t: Test,
+  what: string,
+  compute: () => tf.Tensor[],
+  tolerance = 2e-5,
+): Promise<void> {
+  const [expected, found] = [await computedOn("cpu", compute), await computedOn("wasm", compute)];
+  expected.forEach((values, part) => {
+    const largest = values.reduce((max, value) => Math.max(max, Math.abs(value)), SCALE_MIN);
+    const error = values.reduce((max, value, index) => {
+      const difference = Math.abs(value - (found[part]?.[index] ?? Number.NaN));
+      return Math.max(max, difference); // NaN stays.
+    }, 0);
+    t.ok(
+      error <= tolerance * largest && found[part]?.length === values.length,
+      `${what}, part ${part}: ${error}`,
+    );
+  });
+}
+
+t.test("every binary in the tree is what its text compiles to", async (t) => {
+  const folder = fileURLToPath(new URL(".", import.meta.url));
+  const texts = readdirSync(folder).filter((name) => name.endsWith(".wat"));
+  t.ok(texts.length >= 5);
+  for (const name of texts) {
+    const committed = readFileSync(`${folder}${name.replace(".wat", ".wasm.ts")}`, "utf8");
+    t.ok(committed === (await compileWat(`${folder}${name}`)), name);
+  }
+});
+
+t.test(
+  "instance norm and its gradients are those of the composed layer for every channel count",
+  async (t) => {
+    for (const [batch, height, width, channels] of [
+      [2, 5, 7, 4],
+      [1, 16, 9, 5],
+      [3, 8, 8, 6],
+      [2, 3, 3, 13],
+      [2, 9, 15, 16],
+      [1, 2, 2, 3],
+    ] as const) {
+      for (const negativeSlope of [0.01, 1]) {
+        await expectSame(t, `[${[batch, height, width, channels]}] slope ${negativeSlope}`, () => {
+          const inputs = [
+            tf.add(tensor("x", [batch, height, width, channels], 3), 1),
+            tensor("gamma", [channels]),
+            tensor("beta", [channels]),
+          ];
+          const norm = (...[x, gamma, beta]: tf.Tensor[]) =>
+            instanceNorm(
+              x as tf.Tensor4D, // The shapes above.
+              { gamma: gamma as tf.Tensor1D, beta: beta as tf.Tensor1D }, // As above.
+              { epsilon: 1e-5, negativeSlope },
+            );
+          const weights = tensor("dy", [batch, height, width, channels]);
+          const gradients = tf.grads((...given: tf.Tensor[]) => tf.sum(tf.mul(norm(...given), weights)))(
+            inputs,
+          );
+          return [norm(...inputs), ...gradients];
+        });
+      }
+    }
+  },
+);
+
+t.test("a bias and its gradient are right for few and for many channels", async (t) => {
+  for (const channels of [1, 2, 3, 4, 7, 16]) {
+    await expectSame(t, `${channels} channels`, () => {
+      const inputs = [tensor("x", [2, 9, 8, channels]), tensor("bias", [channels])];
+      const weights = tensor("dy", [2, 9, 8, channels]);
+      const add = (...[x, bias]: tf.Tensor[]) => addBias(x as tf.Tensor4D, bias as tf.Tensor1D); // The shapes above.
+      const gradients = tf.grads((...given: tf.Tensor[]) => tf.sum(tf.mul(add(...given), weights)))(inputs);
+      return [add(...inputs), ...gradients];
+    });
+  }
+});
+
+t.test("an AdamW step is right for every count of numbers", async (t) => {
+  for (const shape of [[1], [2], [3], [4], [7], [5, 13], [0]]) {
+    await expectSame(t, `[${shape}]`, () => {
+      let values = new Map([["w", tensor("w", shape)]]) as ReadonlyMap<string, tf.Tensor>;
+      let state = initialAdamW(values);
+      const plan = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.1 };
+      for (const step of [1, 2, 3]) {
+        const gradients = new Map([["w", tensor(`gradient ${step}`, shape)]]);
+        const update = { values, gradients, learningRate: 0.01, gradientScale: 0.5 };
+        ({ values, state } = updateAdamW(plan, state, update));
+      }
+      return [values, state.first, state.second].flatMap((tensors) => [...tensors.values()]);
+    });
+  }
+});
+
+t.test("the fused loss and its gradient are those of the composed loss", async (t) => {
+  const drawnSets = [
+    [1, 1, 1, 1, 1, 1, 1, 1],
+    [1, 1, 0, 1, 1, 1, 1, 0],
+    [1, 0, 0, 1, 1, 0, 0, 0],
+    [1, 0, 0, 0, 1, 0, 0, 0],
+  ];
+  for (const drawnValues of drawnSets) {
+    const prng = Prng.labelled(1, "classes");
+    const classValues = Int32Array.from({ length: 2 * 6 * 5 }, () => prng.int(0, 3));
+    await expectSame(t, `drawn ${drawnValues}`, () => {
+      const logits = tensor("logits", [2, 6, 5, 4], 4) as tf.Tensor4D; // Four axes.
+      const classes = tf.tensor3d(classValues, [2, 6, 5], "int32");
+      const target = { classes, drawn: tf.tensor2d(drawnValues, [2, 4]) };
+      const loss = tf.getBackend() === "wasm" ? diceCrossEntropy : composedLoss;
+      const { value, grad } = tf.valueAndGrad((given) => loss(given as tf.Tensor4D, target))(logits); // As above.
+      return [value, grad];
+    });
+  }
+});
+
+t.test("a large image loses no precision in its sums", async (t) => {
+  // One naive float32 sum over 250,000 pixels near 100 would be off by about 1e-4 of the mean.
+  const values = tf.tidy(() => {
+    const x = tf.add(tensor("large", [1, 500, 500, 4]), 100) as tf.Tensor4D; // Four axes.
+    const unit = { gamma: tf.ones<tf.Rank.R1>([4]), beta: tf.zeros<tf.Rank.R1>([4]) };
+    return instanceNorm(x, unit, { epsilon: 1e-5, negativeSlope: 1 }).dataSync();
+  });
+  let [sum, squares] = [0, 0];
+  for (const value of values) {
+    sum += value;
+    squares += value ** 2;
+  }
+  t.ok(Math.abs(sum / values.length) < 1e-5, `mean ${sum / values.length}`);
+  t.ok(Math.abs(squares / values.length - 1) < 1e-4, `variance ${squares / values.length}`);
+});
+
+t.test("the kernels leave no bytes behind", async (t) => {
+  const before = { bytes: heap.usedBytes, tensors: tf.memory().numTensors };
+  tf.tidy(() => {
+    const x = tensor("x", [2, 16, 16, 5]) as tf.Tensor4D; // Four axes.
+    const w = tensor("w", [3, 3, 5, 7]) as tf.Tensor4D; // As above.
+    tf.grads((x, w) => tf.sum(tf.conv2d(x as tf.Tensor4D, w as tf.Tensor4D, 2, "same")))([x, w]);
+    tf.matMul(tf.reshape(x, [32, 80]), tf.reshape(x, [32, 80]), true, false);
+  });
+  t.strictSame({ bytes: heap.usedBytes, tensors: tf.memory().numTensors }, before);
+});

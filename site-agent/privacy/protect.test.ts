@@ -50,7 +50,7 @@ t.test("protecting never enlarges, keeps the direction and is idempotent", async
       const again = flat(protect(first.values, manifest, clip(bound)));
       return withinBound && sameSigns && again.every((value, index) => Object.is(value, values[index]));
     }),
-    { numRuns: 2000 },
+    { numRuns: 2000, seed: 1 },
   );
   fc.assert(
     fc.property(
@@ -68,7 +68,7 @@ t.test("protecting never enlarges, keeps the direction and is idempotent", async
         return dot / (length * normL2([Float32Array.from(values)])) > 1 - 1e-9;
       },
     ),
-    { numRuns: 2000 },
+    { numRuns: 2000, seed: 1 },
   );
 });
 

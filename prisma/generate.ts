@@ -11,6 +11,15 @@ import { fileURLToPath } from "node:url";
 const here = dirname(fileURLToPath(import.meta.url));
 export const generatedClient = join(here, "../coordinator/persistence/generated/client.ts");
 
+function isGeneratorInstalled(): boolean {
+  try {
+    createRequire(import.meta.url).resolve("prisma/package.json");
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** @throws Error with the command's own words when it fails. */
 export function generateClient(): void {
   const manifest = createRequire(import.meta.url).resolve("prisma/package.json");
@@ -30,4 +39,5 @@ export function generateClient(): void {
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) generateClient();
+// As an installation script: an installation for production leaves the generator out, and brings the client along.
+if (process.argv[1] === fileURLToPath(import.meta.url) && isGeneratorInstalled()) generateClient();

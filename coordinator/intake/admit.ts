@@ -9,7 +9,8 @@ import type { ParameterManifest } from "@consilium/shared/model/parameter-manife
 import { UpdateDocument, type UpdateStatement } from "@consilium/shared/protocol/documents.ts";
 import type { Site } from "@consilium/shared/protocol/enrolment.ts";
 import type { ProtocolErrorCode } from "@consilium/shared/protocol/errors.ts";
-import { objection, type RoundContext, type RoundEvent } from "@consilium/shared/protocol/round.ts";
+import { objection } from "@consilium/shared/protocol/round.ts";
+import type { RoundContext, RoundEvent } from "@consilium/shared/protocol/round-events.ts";
 import type { StudyState } from "@consilium/shared/protocol/study-state.ts";
 import type { VectorKernel } from "../aggregation/vector-kernel.ts";
 import type { ArtifactStore } from "../versions/artifact-store.ts";

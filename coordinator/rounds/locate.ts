@@ -2,7 +2,7 @@
 
 import type { ModelVersionId } from "@consilium/shared/base/brand.ts";
 import type { ToSite, VersionReference } from "@consilium/shared/protocol/messages.ts";
-import type { RoundMessage } from "@consilium/shared/protocol/round.ts";
+import type { RoundMessage } from "@consilium/shared/protocol/round-events.ts";
 import type { StudyState } from "@consilium/shared/protocol/study-state.ts";
 
 /** Null when the version is not of this study, which an honest machine never names. */

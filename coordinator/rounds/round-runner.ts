@@ -8,12 +8,8 @@ import type { SigningKey } from "@consilium/shared/crypto/keys.ts";
 import { ModelVersionDocument } from "@consilium/shared/protocol/documents.ts";
 import { isActiveSite } from "@consilium/shared/protocol/federation.ts";
 import type { ToSite } from "@consilium/shared/protocol/messages.ts";
-import {
-  decide,
-  type RoundContext,
-  type RoundEffect,
-  type RoundEvent,
-} from "@consilium/shared/protocol/round.ts";
+import { decide } from "@consilium/shared/protocol/round.ts";
+import type { RoundContext, RoundEffect, RoundEvent } from "@consilium/shared/protocol/round-events.ts";
 import { initialStudyState, type StudyState } from "@consilium/shared/protocol/study-state.ts";
 import { aggregate, weightOf } from "../aggregation/fedavg.ts";
 import type { VectorKernel } from "../aggregation/vector-kernel.ts";

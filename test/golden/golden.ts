@@ -10,7 +10,7 @@ import { Value } from "typebox/value";
 const GOLDENS = new URL("../../../shared/goldens/", import.meta.url);
 
 const Tolerance = Type.Object({
-  shape: Type.Array(Type.Integer()),
+  shape: Type.Optional(Type.Array(Type.Integer())),
   absmax: Type.Optional(Type.Number()),
   /** Largest accepted difference. */
   tol: Type.Optional(Type.Number()),

@@ -12,13 +12,13 @@ import {
 import type { ToCoordinator, ToSite } from "@consilium/shared/protocol/messages.ts";
 import type { LogEntry, LogRecord } from "@consilium/shared/protocol/records.ts";
 import { withdrawContribution } from "@consilium/shared/protocol/release.ts";
-import {
-  objection,
-  type RoundContext,
-  type RoundEffect,
-  type RoundEvent,
-  type RoundMessage,
-} from "@consilium/shared/protocol/round.ts";
+import { objection } from "@consilium/shared/protocol/round.ts";
+import type {
+  RoundContext,
+  RoundEffect,
+  RoundEvent,
+  RoundMessage,
+} from "@consilium/shared/protocol/round-events.ts";
 import { initialStudyState, type StudyState } from "@consilium/shared/protocol/study-state.ts";
 import { coordinatorName, type Host } from "./host.ts";
 import * as scenery from "./scenery.ts";

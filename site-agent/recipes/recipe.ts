@@ -22,7 +22,7 @@ export type TrainableModel = {
 export type Recipe = {
   readonly id: string;
   readonly version: number;
-  /** The framework's kernels that training calls, forward and backward, beyond those every backend has. */
+  /** The framework's kernels that training and prediction call, forward and backward. */
   readonly kernels: readonly string[];
   /** All tensors of a weights file, in their order. @throws when the configuration is not one of this recipe */
   parameters(config: unknown): ParameterSpec[];

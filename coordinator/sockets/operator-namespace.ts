@@ -17,6 +17,8 @@ export class OperatorNamespace {
   }
 
   publish(event: OperatorEvent): void {
-    this.#namespace.volatile.emit("event", event);
+    // Progress may be dropped where a line is slow; what happened may not.
+    const channel = event.kind === "progress" ? this.#namespace.volatile : this.#namespace;
+    channel.emit("event", event);
   }
 }

@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { Prng } from "@consilium/shared/base/prng.ts";
 import type { CohortFingerprint } from "@consilium/shared/model/cohort-fingerprint.ts";
+import { planPreprocessing } from "@consilium/shared/model/plan-preprocessing.ts";
 import { PreprocessingPlan } from "@consilium/shared/model/preprocessing-plan.ts";
 import t from "tap";
 import { Value } from "typebox/value";
@@ -12,7 +13,6 @@ import { type Grid, makeGrid, voxelCount } from "../data/grid.ts";
 import { readNiftiImage, readNiftiLabels } from "../data/nifti-file.ts";
 import { type Labelmap, makeLabelmap, makeVolume } from "../data/volume.ts";
 import { fromCanonical, toCanonical } from "./orientation.ts";
-import { planPreprocessing } from "./plan-preprocessing.ts";
 import { type PreparedCase, prepare } from "./prepare.ts";
 import { restoreLabels } from "./restore.ts";
 

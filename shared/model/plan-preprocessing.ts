@@ -2,16 +2,17 @@
 // volume, the normalisation that suits the modality (after nnU-Net's rules, reduced to slices). Sites count by their
 // number of cases.
 
-import { assert } from "@consilium/shared/base/assert.ts";
-import type { CohortFingerprint } from "@consilium/shared/model/cohort-fingerprint.ts";
+import { assert } from "../base/assert.ts";
+import type { CohortFingerprint } from "./cohort-fingerprint.ts";
 import {
   type Normalisation,
   PATCH_EDGE_MIN,
   type PreprocessingPlan,
   type SliceAxis,
-} from "@consilium/shared/model/preprocessing-plan.ts";
-import type { Vec3 } from "../data/affine.ts";
-import { inPlaneOrder } from "./slice-stack.ts";
+} from "./preprocessing-plan.ts";
+
+/** A value along each of R, A and S. */
+type Vec3 = readonly [number, number, number];
 
 export interface PlanningOptions {
   /** Times the network halves its input: patch edges are multiples of 2 ** poolings. */
@@ -108,6 +109,12 @@ function chosenNormalisation(fingerprints: readonly CohortFingerprint[]): Normal
     mean,
     std,
   };
+}
+
+/** [along the slice axis, down the rows, along the columns] of a slice as a radiologist sees it. */
+function inPlaneOrder([r, a, s]: Vec3, sliceAxis: SliceAxis): Vec3 {
+  const orders = { R: [r, s, a], A: [a, s, r], S: [s, a, r] } as const;
+  return orders[sliceAxis];
 }
 
 /** The value at which half of all cases are reached. */

@@ -1,0 +1,100 @@
+// A study plan drafted from what the sites tell of their images: the operator's starting point, to be read and changed
+// before it is opened. The network follows nnU-Net's rules for a plane, at one of three sizes.
+
+import type { SiteId, StudyId } from "../base/brand.ts";
+import { hourMs } from "../base/units.ts";
+import type { CohortFingerprint } from "./cohort-fingerprint.ts";
+import type { PlainConvUNetConfig } from "./plain-conv-unet.ts";
+import { planPreprocessing } from "./plan-preprocessing.ts";
+import type { StudyPlan } from "./study-plan.ts";
+
+export type NetworkSize = "small" | "medium" | "large";
+
+/** Features of the first stage, and the factor's end: nnU-Net doubles them at every stage up to a cap. */
+const widths: Record<NetworkSize, { readonly first: number; readonly cap: number; readonly stages: number }> =
+  {
+    small: { first: 8, cap: 64, stages: 4 },
+    medium: { first: 16, cap: 128, stages: 4 },
+    large: { first: 32, cap: 512, stages: 6 },
+  };
+/** Longest patch edge at each size; larger slices are covered by windows. */
+const patchEdgeMax: Record<NetworkSize, number> = { small: 96, medium: 128, large: 512 };
+
+export type DraftOptions = {
+  readonly study: StudyId;
+  readonly title: string;
+  readonly labels: StudyPlan["labels"];
+  readonly sites: readonly { readonly site: SiteId; readonly fingerprint: CohortFingerprint }[];
+  readonly size: NetworkSize;
+  readonly partialLabels: StudyPlan["partialLabels"];
+  readonly rounds: number;
+  readonly stepsPerRound: number;
+  readonly seed: number;
+};
+
+/** A plan without what the coordinator adds when it is opened. */
+export type PlanDraft = Omit<StudyPlan, "startVersion" | "parameterManifest">;
+
+export function draftPlan(options: DraftOptions): PlanDraft {
+  const { study, title, labels, sites, size, partialLabels, rounds, stepsPerRound, seed } = options;
+  const { stages } = widths[size];
+  const preprocessing = planPreprocessing(
+    sites.map(({ fingerprint }) => fingerprint),
+    { poolings: stages - 1, patchEdgeMax: patchEdgeMax[size], contextSlices: 0 },
+  );
+  return {
+    study,
+    title,
+    labels,
+    partialLabels,
+    recipe: {
+      id: "unet-prompter",
+      version: 1,
+      config: unetConfig(size, labels.length + 1, 1 + 2 * preprocessing.contextSlices),
+    },
+    preprocessing,
+    training: {
+      stepsPerRound,
+      batchSize: 8,
+      learningRate: 2e-3,
+      weightDecay: 3e-5,
+      gradientNormL2Max: 12,
+      schedule: "polynomial",
+      warmupSteps: 0,
+      augmentation: "nnunet",
+      // Left and right may be different organs: no mirroring unless the operator knows better.
+      mirrorAxes: [],
+      seed,
+    },
+    rounds: {
+      count: rounds,
+      quorum: 2,
+      recruitmentMs: hourMs,
+      trainingMs: hourMs,
+      evaluationMs: hourMs,
+      abandonedInARowMax: 20,
+    },
+    sites: sites.map(({ site }) => site).sort(),
+    aggregation: { rule: "fedavg", weighting: "examples", examplesPerSiteMax: 10_000 },
+    protection: { kind: "clip", normL2: 100 },
+    acceptance: { metric: "mean-dice", minGain: 0, siteDropMax: 0.05 },
+    evaluation: { slicesPerCase: 8 },
+    retention: { updateDays: null },
+  };
+}
+
+function unetConfig(size: NetworkSize, classCount: number, inputChannels: number): PlainConvUNetConfig {
+  const { first, cap, stages } = widths[size];
+  const perStage = <T>(value: (stage: number) => T): T[] =>
+    Array.from({ length: stages }, (_, stage) => value(stage));
+  return {
+    inputChannels,
+    featuresPerStage: perStage((stage) => Math.min(cap, first * 2 ** stage)),
+    kernelSizes: perStage(() => [3, 3]),
+    strides: perStage((stage) => (stage === 0 ? [1, 1] : [2, 2])),
+    convsPerStage: perStage(() => 2),
+    convsPerStageDecoder: Array.from({ length: stages - 1 }, () => 2),
+    classCount,
+    deepSupervision: true,
+  };
+}

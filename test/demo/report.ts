@@ -1,0 +1,147 @@
+// The report in two forms with the same numbers: report.json for machines, report.html for people, which loads nothing
+// from anywhere.
+
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { lineChart } from "./chart.ts";
+import type { SiteComparison } from "./comparison.ts";
+import type { FederatedRun } from "./federated-run.ts";
+import type { Picture } from "./pictures.ts";
+
+export type Verified = {
+  readonly verdict: string;
+  readonly facts: readonly string[];
+  readonly faults: readonly string[];
+  readonly bundle: string;
+  readonly bundleBytes: number;
+};
+export type Report = {
+  readonly options: {
+    readonly rounds: number;
+    readonly stepsPerRound: number;
+    readonly seed: number;
+    readonly data: "phantom" | "given";
+  };
+  readonly federation: Omit<FederatedRun, "url">;
+  readonly comparison: readonly SiteComparison[];
+  readonly evidence: Verified;
+  /** Bytes that left each hospital, as its own ledger has them. */
+  readonly sent: readonly { readonly site: string; readonly wireBytes: number }[];
+  readonly cpuSeconds: number;
+  readonly wallSeconds: number;
+};
+
+export async function writeReport(out: string, report: Report, pictures: readonly Picture[]): Promise<void> {
+  await writeFile(join(out, "report.json"), `${JSON.stringify(report, null, 2)}\n`);
+  await writeFile(join(out, "report.html"), page(report, pictures));
+}
+
+function page(report: Report, pictures: readonly Picture[]): string {
+  const { federation, evidence } = report;
+  const isGpu = federation.backends.some((backend) => backend.isGpu);
+  return `<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>Consilium: three hospitals, one model</title><style>${style}</style></head><body>
+<header><h1>Three hospitals trained one model</h1>
+<p>${report.comparison.length} sites, ${report.options.rounds} rounds of ${report.options.stepsPerRound} steps, seed ${report.options.seed}, ${report.options.data === "phantom" ? "drawn phantoms" : "real volumes"}. No image left its hospital.</p>
+<p class="verdict ${evidence.verdict === "verified" ? "good" : "bad"}">Evidence of version <code>${federation.version.slice(0, 16)}</code>: ${html(evidence.verdict)} by the offline verifier</p>
+${isGpu ? "" : '<p class="note">Trained without a GPU.</p>'}</header>
+<section><h2>Dice on each hospital's own validation volumes</h2>${comparison(report.comparison)}
+<p class="note">Local: the hospital alone, same start, same number of steps. Atlas: the voxel-wise atlas of its own training labels. HD95 in mm in brackets.</p></section>
+<section><h2>Round by round</h2>${curves(federation)}<p class="note">Mean Dice on a fixed set of slices, as each site reported it.</p></section>
+<section><h2>Image, truth, prediction</h2>${pictures.map(({ site, png }) => `<figure><img alt="${html(site)}: image, truth, prediction" src="data:image/png;base64,${Buffer.from(png).toString("base64")}"><figcaption>${html(site)}</figcaption></figure>`).join("")}</section>
+<section><h2>Lineage of the released version</h2><ol class="lineage">${evidence.facts.map((fact) => `<li>${html(fact)}</li>`).join("")}</ol>${evidence.faults.map((fault) => `<p class="bad">${html(fault)}</p>`).join("")}</section>
+<section><h2>What left the hospitals</h2>${sent(report)}</section>
+<footer>${report.cpuSeconds.toFixed(0)} CPU seconds over all processes, ${report.wallSeconds.toFixed(0)} seconds on the clock. Backends: ${federation.backends.map(({ site, name }) => `${html(site)} ${html(name)}`).join(", ")}.</footer>
+</body></html>
+`;
+}
+
+function comparison(rows: readonly SiteComparison[]): string {
+  const columns = ["start", "atlas", "local", "federated"] as const;
+  const cell = (
+    dice: number | null | undefined,
+    hd95Mm: number | null | undefined,
+    isBest: boolean,
+  ): string => {
+    if (dice === null || dice === undefined) return "<td>–</td>";
+    const distance = hd95Mm === null || hd95Mm === undefined ? "" : ` <small>(${hd95Mm.toFixed(1)})</small>`;
+    return `<td${isBest ? ' class="best"' : ""}>${dice.toFixed(3)}${distance}</td>`;
+  };
+  const line = (
+    name: string,
+    scores: readonly ({ dice: number | null; hd95Mm: number | null } | undefined)[],
+    kind: string,
+  ): string => {
+    const best = Math.max(...scores.map((one) => one?.dice ?? -1));
+    return `<tr${kind}><th>${html(name)}</th>${scores.map((one) => cell(one?.dice, one?.hd95Mm, one?.dice === best)).join("")}</tr>`;
+  };
+  const body = rows.map((row) => {
+    const labels = row.federated.labels.map(({ label }) =>
+      line(
+        label,
+        columns.map((column) => row[column]?.labels.find((one) => one.label === label)),
+        "",
+      ),
+    );
+    return `<tbody><tr class="site"><th colspan="5">${html(row.site)}</th></tr>${labels.join("")}${line(
+      "mean",
+      columns.map((column) => row[column]?.mean),
+      ' class="mean"',
+    )}</tbody>`;
+  });
+  return `<table><thead><tr><th></th>${columns.map((column) => `<th>${column}</th>`).join("")}</tr></thead>${body.join("")}</table>`;
+}
+
+function curves({ rounds, labels }: Omit<FederatedRun, "url">): string {
+  const sites = [...new Set(rounds.map(({ site }) => site))].sort();
+  const overall = lineChart({
+    title: "Mean over organs",
+    series: sites.map((site) => ({
+      name: site,
+      points: rounds
+        .filter((one) => one.site === site)
+        .map(({ round, meanDice }) => ({ x: round, y: meanDice })),
+    })),
+  });
+  const perLabel = labels.map(({ id, name }) =>
+    lineChart({
+      title: name,
+      series: sites.map((site) => ({
+        name: site,
+        points: rounds
+          .filter((one) => one.site === site)
+          .map((one) => ({ x: one.round, y: one.labels.find(({ label }) => label === id)?.dice ?? null })),
+      })),
+    }),
+  );
+  return `<div class="charts">${[overall, ...perLabel].join("")}</div>`;
+}
+
+function sent({ sent: rows, federation }: Report): string {
+  const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(2)} MB`;
+  const lines = rows.map(
+    ({ site, wireBytes }) => `<tr><th>${html(site)}</th><td>${megabytes(wireBytes)}</td></tr>`,
+  );
+  return `<p>One update: ${megabytes(federation.bytes.perUpdate)}. All updates together: ${megabytes(federation.bytes.updates)}. A whole model: ${megabytes(federation.bytes.weights)}.</p>
+<table><thead><tr><th></th><th>every byte that left, framing included</th></tr></thead><tbody>${lines.join("")}</tbody></table>`;
+}
+
+function html(text: string): string {
+  return text.replace(
+    /[&<>"]/g,
+    (char) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[char] ?? char,
+  );
+}
+
+const style = `
+:root{color-scheme:light dark;--ink:#1b2330;--paper:#fbfbf9;--line:#d8dbe0;--soft:#5d6775;--good:#0a7d55;--bad:#b3261e;--best:#e7f3ee}
+@media (prefers-color-scheme:dark){:root{--ink:#e6e9ee;--paper:#14181f;--line:#333b47;--soft:#9aa5b4;--good:#4cc79a;--bad:#ff8a80;--best:#16352b}}
+body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:960px;margin:0 auto;padding:24px}
+h1{font-size:26px;margin:0 0 4px}h2{font-size:18px;margin:36px 0 10px;border-bottom:1px solid var(--line);padding-bottom:4px}
+.note,footer{color:var(--soft);font-size:13px}footer{margin-top:40px;border-top:1px solid var(--line);padding-top:10px}
+.verdict{font-weight:600}.good{color:var(--good)}.bad{color:var(--bad)}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:3px 14px;text-align:right;border-bottom:1px solid var(--line)}
+tbody th{text-align:left;font-weight:400}.site th{font-weight:600;padding-top:12px}.mean{font-weight:600}.mean th{font-weight:600}td.best{background:var(--best)}small{color:var(--soft)}
+.charts{display:flex;flex-wrap:wrap;gap:16px}figure{margin:0 0 16px}img{max-width:100%;image-rendering:pixelated;border-radius:4px}figcaption{color:var(--soft);font-size:13px}
+.lineage{padding-left:20px}code{font-size:90%}`;

@@ -72,7 +72,7 @@ t.test("pure JavaScript trains only when it is asked for by name", async (t) => 
 
 t.test("a backend is tried in a process of its own", async (t) => {
   const answer = await probeInChild("wasm");
-  t.match(answer, { name: "wasm", version: "4.22.0", isGpu: false, selfTest: { passed: true } });
+  t.match(answer, { name: "wasm", version: /^4\.22\.0/, isGpu: false, selfTest: { passed: true } });
 });
 
 t.test(

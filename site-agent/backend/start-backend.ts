@@ -45,8 +45,9 @@ async function startPortable(name: "wasm" | "cpu"): Promise<Started> {
   if (name === "wasm") await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
   tf.enableProdMode();
   await tf.setBackend(name);
-  if (name === "wasm") installTrainingKernels();
-  return { version: tf.version["tfjs-core"], devices: cpuNames(), isGpu: false };
+  const version = tf.version["tfjs-core"];
+  const fuses = name === "wasm" && installTrainingKernels().fusesMultiplyAdd;
+  return { version: fuses ? `${version}, fused multiply-add` : version, devices: cpuNames(), isGpu: false };
 }
 
 /** tfjs-node 4.22.0 calls functions that Node took out in version 23. */

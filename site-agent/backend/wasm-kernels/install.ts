@@ -11,10 +11,12 @@ import { convolutionFilterGradient } from "./convolution-filter-gradient.ts";
 import { convolutionInputGradient } from "./convolution-input-gradient.ts";
 import { depthwiseKernels } from "./depthwise-convolution.ts";
 import { diceCrossEntropy } from "./dice-cross-entropy.ts";
+import { identity } from "./identity.ts";
 import { instanceNormKernels } from "./instance-norm.ts";
-import { removeKernel, replaceKernel, type TrainingKernel } from "./kernel-registry.ts";
+import { type KernelContext, removeKernel, replaceKernel, type TrainingKernel } from "./kernel-registry.ts";
 import { maxPoolGradient } from "./max-pool-gradient.ts";
 import { optimiserKernels } from "./optimiser-step.ts";
+import { convolveTiles, TILE_BYTES } from "./products.ts";
 import { instantiateTrainingModule } from "./training-module.ts";
 import { unsortedSegmentSum } from "./unsorted-segment-sum.ts";
 import { WasmHeap } from "./wasm-heap.ts";
@@ -28,6 +30,7 @@ const TRAINING_KERNELS: readonly TrainingKernel[] = [
   ...channelKernels,
   ...depthwiseKernels,
   diceCrossEntropy,
+  identity,
   ...instanceNormKernels,
   maxPoolGradient,
   ...optimiserKernels,
@@ -37,7 +40,12 @@ const TRAINING_KERNELS: readonly TrainingKernel[] = [
 /** Wrong in tfjs-backend-wasm 4.22.0: windows without positive numbers, the last plane of a depth, any transposition. */
 const WRONG_KERNELS = ["MaxPool3D", "MaxPool3DGrad", "Conv3DBackpropInputV2"];
 
-export type InstalledKernels = { readonly heap: WasmHeap; readonly names: readonly string[] };
+export type InstalledKernels = {
+  readonly heap: WasmHeap;
+  readonly names: readonly string[];
+  /** True when products are added without rounding in between; then results differ in the last bits. */
+  readonly fusesMultiplyAdd: boolean;
+};
 
 let installed: InstalledKernels | undefined;
 
@@ -48,7 +56,8 @@ let installed: InstalledKernels | undefined;
 export function installTrainingKernels(): InstalledKernels {
   if (installed) return installed;
   const heap = new WasmHeap();
-  const context = { heap, module: instantiateTrainingModule(heap.memory) };
+  const { module, relaxed } = instantiateTrainingModule(heap.memory);
+  const context = { heap, module };
   for (const kernel of TRAINING_KERNELS) replaceKernel(context, kernel);
   for (const name of WRONG_KERNELS) removeKernel(name);
   const names = TRAINING_KERNELS.map(({ name }) => name);
@@ -59,6 +68,22 @@ export function installTrainingKernels(): InstalledKernels {
       `Training kernels did not register: ${absent.join(", ")}.`,
     );
   }
-  installed = { heap, names };
+  installed = { heap, names, fusesMultiplyAdd: relaxed && fusesMultiplyAdd(context) };
   return installed;
+}
+
+/** The processor decides what the relaxed instruction does: (1 + e)^2 - (1 + 2e) is e^2 only without rounding. */
+function fusesMultiplyAdd({ heap, module }: KernelContext): boolean {
+  const e = 2 ** -12;
+  return heap.lend({ input: 4, panels: 32, bias: 32, output: 32, tile: TILE_BYTES }, (at) => {
+    const set = (pointer: number, value: number) =>
+      new Float32Array(heap.memory.buffer, pointer, 8).fill(value);
+    set(at.panels, 1 + e);
+    set(at.bias, -(1 + 2 * e));
+    new Float32Array(heap.memory.buffer, at.input, 1).fill(1 + e);
+    const distance = { imageBytes: 0, rowBytes: 0, pixelBytes: 32 };
+    const one = { images: 1, rows: 1, pixels: 1, segments: 1, segmentBytes: 4, segmentLength: 1, columns: 8 };
+    convolveTiles(module, { ...at, ...one, from: distance, to: distance });
+    return new Float32Array(heap.memory.buffer, at.output, 1)[0] === e * e;
+  });
 }

@@ -1,8 +1,10 @@
 // Our WebAssembly kernels, compiled and bound to a memory. The signatures below repeat the .wat files in words that
 // TypeScript can check: pointers and distances are bytes, counts are elements and never 0.
 
-import { instantiate, type WasmMemory } from "@consilium/shared/base/web-assembly.ts";
+import { setFlagsFromString } from "node:v8";
+import { instantiate, type WasmExports, type WasmMemory } from "@consilium/shared/base/web-assembly.ts";
 import { wasmBase64 as depthwise } from "./depthwise.wasm.ts";
+import { wasmBase64 as fusedProducts } from "./fused-products.wasm.ts";
 import { wasmBase64 as layout } from "./layout.wasm.ts";
 import { wasmBase64 as norms } from "./norms.wasm.ts";
 import { wasmBase64 as optimiser } from "./optimiser.wasm.ts";
@@ -30,10 +32,46 @@ export type TrainingModule = {
   readonly adamw: Kernel<17>;
 };
 
-/** @throws CompileError, LinkError of WebAssembly on a machine without SIMD. */
-export function instantiateTrainingModule(memory: WasmMemory): TrainingModule {
-  const binaries = [depthwise, layout, norms, optimiser, products];
-  const exports = binaries.map((base64) => instantiate(Buffer.from(base64, "base64"), memory));
+export type InstantiatedModule = {
+  readonly module: TrainingModule;
+  /** True when the products run on the instruction that may multiply and add without rounding in between. */
+  readonly relaxed: boolean;
+};
+
+/**
+ * The kernels on a memory, with the faster products where this version of Node can compile them.
+ * @throws CompileError, LinkError of WebAssembly on a machine without SIMD.
+ */
+export function instantiateTrainingModule(memory: WasmMemory): InstantiatedModule {
+  const others = [depthwise, layout, norms, optimiser].map((base64) => instantiateText(base64, memory));
+  const fused = instantiateFused(memory);
+  const chosen = fused ?? instantiateText(products, memory);
   // The exports are those of the texts; a test compares them with the binaries.
-  return Object.assign({}, ...exports) as TrainingModule;
+  return { module: Object.assign({}, ...others, chosen) as TrainingModule, relaxed: fused !== undefined };
+}
+
+/** Only the products; for comparing the two forms. */
+export function instantiateProducts(memory: WasmMemory, form: "fused" | "separate"): WasmExports | undefined {
+  return form === "fused" ? instantiateFused(memory) : instantiateText(products, memory);
+}
+
+function instantiateFused(memory: WasmMemory): WasmExports | undefined {
+  for (const enable of [() => {}, enableRelaxedSimd]) {
+    try {
+      enable();
+      return instantiateText(fusedProducts, memory);
+    } catch {
+      // This version of Node does not know the instruction, or not yet.
+    }
+  }
+  return undefined;
+}
+
+/** Relaxed SIMD is part of WebAssembly 3; Node 20 has it behind this flag. The flag changes nothing that is compiled. */
+function enableRelaxedSimd(): void {
+  setFlagsFromString("--experimental-wasm-relaxed-simd");
+}
+
+function instantiateText(base64: string, memory: WasmMemory): WasmExports {
+  return instantiate(Buffer.from(base64, "base64"), memory);
 }

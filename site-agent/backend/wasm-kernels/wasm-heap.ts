@@ -20,6 +20,7 @@ type StockModule = {
 type StockBackend = {
   readonly wasm: StockModule;
   readonly dataIdMap: { get(dataId: object): { readonly memoryOffset: number } };
+  incRef(dataId: object): void;
   makeOutput(shape: readonly number[], dtype: string): tf.TensorInfo;
 };
 
@@ -40,6 +41,7 @@ export class WasmHeap {
       isWasmMemory(backend.wasm?.asm?.memory) &&
       typeof backend.wasm?._malloc === "function" &&
       typeof backend.makeOutput === "function" &&
+      typeof backend.incRef === "function" &&
       backend.dataIdMap !== undefined;
     if (!usable) {
       const advice = "install @tensorflow/tfjs-backend-wasm 4.22.0, which the lock file names";
@@ -73,6 +75,11 @@ export class WasmHeap {
     return this.#backend.makeOutput([...shape], dtype);
   }
 
+  /** One more tensor lies where this one does; the bytes stay until the last of them is disposed. */
+  share(tensor: tf.TensorInfo): void {
+    this.#backend.incRef(tensor.dataId);
+  }
+
   /** A view that holds until the next allocation: growing the memory detaches it. */
   float32(tensor: tf.TensorInfo): Float32Array {
     return new Float32Array(this.memory.buffer, this.pointer(tensor), tf.util.sizeFromShape(tensor.shape));
@@ -98,6 +105,8 @@ export class WasmHeap {
   }
 
   #guard(module: StockModule): void {
+    // The stock functions replace themselves in the module when they are first called, and would replace the guard.
+    module._free(module._malloc(SCRATCH_ALIGNMENT_BYTES));
     const { _malloc: allocate, _free: release } = module;
     module._malloc = (bytes) => {
       const pointer = this.#usedBytes + bytes > this.budgetBytes ? 0 : allocate(bytes) >>> 0;

@@ -8,11 +8,14 @@ import { instanceNorm } from "../../models/nn/instance-norm.ts";
 import { initialAdamW, updateAdamW } from "../../training/adamw.ts";
 import { composedLoss, diceCrossEntropy } from "../../training/losses.ts";
 import { loadBackendPackage, tf } from "../tensors.ts";
+import { compileFusedProducts, fuseMultiplyAdd } from "./fused-products.ts";
 import { installTrainingKernels } from "./install.ts";
+import { convolveTiles } from "./products.ts";
+import { instantiateProducts, type TrainingModule } from "./training-module.ts";
 
 await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
 await tf.setBackend("wasm");
-const { heap } = installTrainingKernels();
+const { heap, fusesMultiplyAdd } = installTrainingKernels();
 
 function numbers(label: string, count: number, scale = 1): Float32Array {
   const prng = Prng.labelled(1, label);
@@ -55,6 +58,15 @@ async function expectSame(
   });
 }
 
+t.test("every byte that a tensor takes is counted from the first one on", async (t) => {
+  const before = heap.usedBytes;
+  const given = tf.tensor([1, 2, 3]);
+  const computed = tf.mul(given, given);
+  t.equal(heap.usedBytes - before, 24);
+  tf.dispose([given, computed]);
+  t.equal(heap.usedBytes, before);
+});
+
 t.test("every binary in the tree is what its text compiles to", async (t) => {
   const folder = fileURLToPath(new URL(".", import.meta.url));
   const texts = readdirSync(folder).filter((name) => name.endsWith(".wat"));
@@ -63,6 +75,53 @@ t.test("every binary in the tree is what its text compiles to", async (t) => {
     const committed = readFileSync(`${folder}${name.replace(".wat", ".wasm.ts")}`, "utf8");
     t.ok(committed === (await compileWat(`${folder}${name}`)), name);
   }
+  const fused = readFileSync(`${folder}fused-products.wasm.ts`, "utf8");
+  t.ok(fused === (await compileFusedProducts()), "fused products");
+  const text = readFileSync(`${folder}products.wat`, "utf8");
+  t.equal(fuseMultiplyAdd(text).split("relaxed_madd").length - 1, 16, "every product of both tiles is fused");
+  t.notMatch(fuseMultiplyAdd(text), /f32x4\.mul/);
+});
+
+t.test("fused and separate products differ by rounding only", async (t) => {
+  const fused = instantiateProducts(heap.memory, "fused");
+  if (!fused) {
+    t.pass("fused products", { skip: "this version of Node does not compile relaxed SIMD" });
+    return;
+  }
+  const separate = instantiateProducts(heap.memory, "separate");
+  const sizes = { input: 4 * 50 * 37, panels: 4 * 37 * 24, bias: 96, output: 4 * 50 * 20, tile: 128 };
+  const results = [fused, separate].map((products) =>
+    heap.lend(sizes, (at) => {
+      const fill = (pointer: number, label: string, count: number) =>
+        new Float32Array(heap.memory.buffer, pointer, count).set(numbers(label, count));
+      fill(at.input, "input", 50 * 37);
+      fill(at.panels, "panels", 37 * 24);
+      fill(at.bias, "bias", 24);
+      convolveTiles(products as TrainingModule, {
+        // It has what this call needs.
+        ...{
+          ...at,
+          images: 1,
+          rows: 1,
+          pixels: 50,
+          columns: 20,
+          segments: 1,
+          segmentBytes: 0,
+          segmentLength: 37,
+        },
+        from: { imageBytes: 0, rowBytes: 0, pixelBytes: 4 * 37 },
+        to: { imageBytes: 0, rowBytes: 0, pixelBytes: 4 * 20 },
+      });
+      return Float32Array.from(new Float32Array(heap.memory.buffer, at.output, 50 * 20));
+    }),
+  );
+  const [a, b] = results as [Float32Array, Float32Array]; // One for each form.
+  const error = a.reduce(
+    (largest, value, index) => Math.max(largest, Math.abs(value - (b[index] ?? Number.NaN))),
+    0,
+  );
+  t.ok(error < 5e-6, `largest difference ${error}`);
+  if (fusesMultiplyAdd) t.ok(error > 0, "this processor fuses");
 });
 
 t.test(
@@ -163,6 +222,17 @@ t.test("a large image loses no precision in its sums", async (t) => {
   }
   t.ok(Math.abs(sum / values.length) < 1e-5, `mean ${sum / values.length}`);
   t.ok(Math.abs(squares / values.length - 1) < 1e-4, `variance ${squares / values.length}`);
+});
+
+t.test("a clone shares its numbers and outlives the tensor that it was made of", async (t) => {
+  const x = tf.tensor([1, 2, 3]);
+  const before = heap.usedBytes;
+  const clone = tf.clone(x);
+  t.equal(heap.usedBytes, before);
+  x.dispose();
+  t.strictSame([...clone.dataSync()], [1, 2, 3]);
+  clone.dispose();
+  t.equal(heap.usedBytes, before - 12);
 });
 
 t.test("the kernels leave no bytes behind", async (t) => {

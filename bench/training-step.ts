@@ -1,0 +1,194 @@
+// How fast one training step of the UNet is, by backend, beside the rate of a plain 1024 x 1024 matrix product in the
+// same process. Prints one JSON document; times are processor seconds, so that a busy machine disturbs them little.
+// node --import tsx bench/training-step.ts
+
+import { fork } from "node:child_process";
+import { cpus } from "node:os";
+import { fileURLToPath } from "node:url";
+import { Prng } from "@consilium/shared/base/prng.ts";
+import { parameterCount } from "@consilium/shared/model/parameter-manifest.ts";
+import {
+  type ConvBlockSpec,
+  decoderStages,
+  encoderStages,
+  type PlainConvUNetConfig,
+  parsePlainConvUNetConfig,
+  plainConvUNetParameters,
+  supervisedLevelCount,
+} from "@consilium/shared/model/plain-conv-unet.ts";
+import { initialPlainConvUNetWeights } from "@consilium/shared/model/plain-conv-unet-weights.ts";
+import { loadBackendPackage, tf } from "../site-agent/backend/tensors.ts";
+import { installTrainingKernels } from "../site-agent/backend/wasm-kernels/install.ts";
+import { unetPrompter } from "../site-agent/recipes/unet-prompter.ts";
+import { ADAMW_DEFAULTS, initialAdamW } from "../site-agent/training/adamw.ts";
+import { trainStep } from "../site-agent/training/train-step.ts";
+import { batchTensors } from "../site-agent/training/training-slice.ts";
+
+const VARIANTS = ["wasm", "wasm-stock", "cpu"] as const;
+type Variant = (typeof VARIANTS)[number];
+type Workload = {
+  readonly features: readonly number[];
+  readonly size: number;
+  readonly batch: number;
+  readonly runs: number;
+};
+
+const WORKLOADS: Readonly<Record<Variant, readonly Workload[]>> = {
+  wasm: [
+    { features: [16, 32, 64, 128], size: 64, batch: 16, runs: 12 },
+    { features: [16, 32, 64], size: 48, batch: 8, runs: 20 },
+    { features: [32, 64, 128, 256], size: 64, batch: 8, runs: 8 },
+  ],
+  "wasm-stock": [{ features: [16, 32, 64], size: 48, batch: 8, runs: 4 }],
+  cpu: [{ features: [4, 8, 8], size: 16, batch: 1, runs: 3 }],
+};
+const MATRIX_SIZE = 1024;
+const WARM_UPS = 2;
+
+function configOf(features: readonly number[]): PlainConvUNetConfig {
+  return parsePlainConvUNetConfig({
+    inputChannels: 1,
+    featuresPerStage: features,
+    kernelSizes: features.map(() => [3, 3]),
+    strides: features.map((_, stage) => (stage === 0 ? [1, 1] : [2, 2])),
+    convsPerStage: features.map(() => 2),
+    convsPerStageDecoder: features.slice(1).map(() => 2),
+    classCount: 3,
+    deepSupervision: true,
+  });
+}
+
+/** Floating-point operations of one image's step: forward, filter gradients, and input gradients but for the first. */
+function stepFlops(config: PlainConvUNetConfig, size: number): number {
+  const product = ({ inChannels, outChannels, kernelSize }: ConvBlockSpec, pixels: number): number =>
+    2 * inChannels * outChannels * kernelSize[0] * kernelSize[1] * pixels;
+  const lowest = config.featuresPerStage.length - 1;
+  const pixelsOf = (stage: number): number => (size / 2 ** stage) ** 2;
+  const encoder = encoderStages(config).flatMap((blocks, stage) =>
+    blocks.map((block) => product(block, pixelsOf(stage))),
+  );
+  const firstHead = config.convsPerStageDecoder.length - supervisedLevelCount(config);
+  const decoder = decoderStages(config).flatMap(({ upsampling, blocks, head }, index) => {
+    const stage = lowest - index - 1;
+    const heads = index >= firstHead ? [product(head, pixelsOf(stage))] : [];
+    const above = product(upsampling, pixelsOf(stage + 1));
+    return [above, ...blocks.map((block) => product(block, pixelsOf(stage))), ...heads];
+  });
+  return 3 * [...encoder, ...decoder].reduce((sum, flops) => sum + flops, 0) - (encoder[0] ?? 0);
+}
+
+async function start(variant: Variant): Promise<void> {
+  if (variant !== "cpu") await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
+  tf.enableProdMode();
+  await tf.setBackend(variant === "cpu" ? "cpu" : "wasm");
+  if (variant === "wasm") installTrainingKernels();
+}
+
+/** Median processor seconds of `run` after the warm-ups. */
+async function cpuSeconds(runs: number, run: () => Promise<void>): Promise<number> {
+  const seconds: number[] = [];
+  for (let index = 0; index < WARM_UPS + runs; index += 1) {
+    const before = process.cpuUsage();
+    await run();
+    const { user, system } = process.cpuUsage(before);
+    if (index >= WARM_UPS) seconds.push((user + system) / 1e6);
+  }
+  return seconds.sort((a, b) => a - b)[Math.floor(seconds.length / 2)] ?? Number.NaN;
+}
+
+function uniform(shape: [number, number], label: string): tf.Tensor2D {
+  const prng = Prng.labelled(1, label);
+  return tf.tensor2d(
+    Float32Array.from({ length: shape[0] * shape[1] }, () => prng.uniform(-1, 1)),
+    shape,
+  );
+}
+
+async function matrixRate(): Promise<number> {
+  const [a, b] = [uniform([MATRIX_SIZE, MATRIX_SIZE], "a"), uniform([MATRIX_SIZE, MATRIX_SIZE], "b")];
+  const seconds = await cpuSeconds(tf.getBackend() === "cpu" ? 1 : 10, async () => {
+    const product = tf.matMul(a, b);
+    await product.data();
+    product.dispose();
+  });
+  return (2 * MATRIX_SIZE ** 3) / seconds / 1e9;
+}
+
+async function stepSeconds({ features, size, batch, runs }: Workload): Promise<number> {
+  const config = configOf(features);
+  const model = unetPrompter.build(config, initialPlainConvUNetWeights(config, 1));
+  const prng = Prng.labelled(1, "slices");
+  const slices = Array.from({ length: batch }, () => ({
+    image: Float32Array.from({ length: size * size }, () => prng.normal()),
+    labels: Uint8Array.from({ length: size * size }, () => (prng.chance(0.2) ? prng.int(1, 2) : 0)),
+    ...{ height: size, width: size, channels: 1, contoured: [1, 2] },
+  }));
+  const tensors = batchTensors(slices, [0, 1, 2]);
+  const plan = { ...ADAMW_DEFAULTS, weightDecay: 0.01, learningRate: 1e-3, gradientNormL2Max: 12 };
+  let state = initialAdamW(model.parameters.trainable());
+  const seconds = await cpuSeconds(runs, async () => {
+    ({ state } = await trainStep({ model, loss: unetPrompter.loss }, tensors, state, plan));
+  });
+  model.dispose();
+  return seconds;
+}
+
+async function measure(variant: Variant): Promise<object> {
+  await start(variant);
+  const matMulGflopPerCpuSecond = round(await matrixRate());
+  const steps: object[] = [];
+  for (const workload of WORKLOADS[variant]) {
+    const { features, size, batch } = workload;
+    const parameters = parameterCount(plainConvUNetParameters(configOf(features)));
+    try {
+      const seconds = await stepSeconds(workload);
+      const rate = (batch * stepFlops(configOf(features), size)) / seconds / 1e9;
+      const figures = {
+        cpuSecondsPerStep: round(seconds),
+        gflopPerCpuSecond: round(rate),
+        shareOfMatMul: round(rate / matMulGflopPerCpuSecond),
+      };
+      steps.push({ features, size, batch, parameters, ...figures });
+    } catch (error) {
+      steps.push({
+        features,
+        size,
+        batch,
+        parameters,
+        failed: error instanceof Error ? error.message : "failed",
+      });
+    }
+  }
+  return { variant, matMulGflopPerCpuSecond, steps };
+}
+
+function round(value: number): number {
+  return Number(value.toPrecision(3));
+}
+
+/** Every variant in a process of its own: a backend's kernels are registered once a process. */
+function measureInChild(variant: Variant): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const child = fork(fileURLToPath(import.meta.url), [variant], {
+      execArgv: ["--import", import.meta.resolve("tsx")],
+    });
+    let result: unknown;
+    child.on("message", (message) => {
+      result = message;
+    });
+    child.on("error", reject);
+    child.on("close", () => resolve(result ?? { variant, failed: "the process ended" }));
+  });
+}
+
+const requested = VARIANTS.find((variant) => variant === process.argv[2]);
+if (process.send && requested) {
+  process.send(await measure(requested));
+  process.disconnect();
+} else {
+  const results: unknown[] = [];
+  for (const variant of VARIANTS) results.push(await measureInChild(variant));
+  const [processor] = cpus();
+  const machine = { processor: processor?.model, processors: cpus().length, node: process.version };
+  console.log(JSON.stringify({ machine, results }, undefined, 2));
+}

@@ -21,8 +21,13 @@ function relativeError(found: Float32Array, expected: Float32Array): number {
   return errors.reduce((max, error) => (error > max || Number.isNaN(error) ? error : max), 0) / largest;
 }
 
-function compare(t: Test, found: readonly Float32Array[][], expected: readonly Float32Array[][]): void {
-  GRADIENT_CASES.forEach(({ name }, index) => {
+function compare(
+  t: Test,
+  cases: readonly GradientCase[],
+  found: readonly Float32Array[][],
+  expected: readonly Float32Array[][],
+): void {
+  cases.forEach(({ name }, index) => {
     const errors = (found[index] ?? []).map((values, part) => {
       const tolerance = part === 0 ? VALUE_TOLERANCE : GRADIENT_TOLERANCE;
       return relativeError(values, expected[index]?.[part] ?? new Float32Array()) / tolerance;
@@ -59,7 +64,7 @@ t.test("the stock wasm backend lacks gradients or computes wrong ones", async (t
 t.test("the wasm backend with our kernels computes every case as the cpu backend does", async (t) => {
   await tf.setBackend("wasm");
   installTrainingKernels();
-  compare(t, await computedOn("wasm", GRADIENT_CASES), reference);
+  compare(t, GRADIENT_CASES, await computedOn("wasm", GRADIENT_CASES), reference);
 });
 
 t.test("what the stock wasm backend computes wrongly and nobody needs is refused", async (t) => {
@@ -84,5 +89,8 @@ t.test("TensorFlow itself computes every case as the cpu backend does", async (t
     t.pass("TensorFlow", { skip: "@tensorflow/tfjs-node is not installed here" });
     return;
   }
-  compare(t, await computedOn("tensorflow", GRADIENT_CASES), reference);
+  const able = GRADIENT_CASES.filter(({ paddedBySides }) => !paddedBySides);
+  t.comment(`left out: ${GRADIENT_CASES.length - able.length} cases of padding side by side`);
+  const expected = reference.filter((_, index) => !GRADIENT_CASES[index]?.paddedBySides);
+  compare(t, able, await computedOn("tensorflow", able), expected);
 });

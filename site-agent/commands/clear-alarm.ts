@@ -5,6 +5,7 @@
 import { openCheckpoint } from "@consilium/shared/crypto/checkpoint.ts";
 import { evolveSite, initialSiteState } from "@consilium/shared/protocol/site-session.ts";
 import type { ExitReason } from "../exit-codes.ts";
+import { readEnrolled } from "../identity/site-file.ts";
 import { JournalRecord, journalName } from "../journal-record.ts";
 import { openJournal } from "../store/journal.ts";
 import { type CommandContext, present } from "./command-context.ts";
@@ -18,6 +19,7 @@ export async function clearAlarm(
   context: CommandContext,
 ): Promise<ExitReason> {
   const { home } = context;
+  await readEnrolled(home);
   const options = { folder: home.folder, name: journalName, schema: JournalRecord };
   const journal = await openJournal({ ...options, clock: systemClock, pid: process.pid });
   try {

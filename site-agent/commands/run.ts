@@ -8,6 +8,7 @@ import { Agent, type AgentEnd, type AgentPorts } from "../agent.ts";
 import { type AgentEvent, describeEvent, eventOf } from "../events.ts";
 import type { ExitReason } from "../exit-codes.ts";
 import { faultCode } from "../fault.ts";
+import { readEnrolled } from "../identity/site-file.ts";
 import { JournalRecord, journalName } from "../journal-record.ts";
 import { createLogger } from "../logger.ts";
 import { BlobStore } from "../store/blobs.ts";
@@ -37,6 +38,7 @@ export type RunPorts = {
 
 export async function runAgent(ports: RunPorts, context: CommandContext): Promise<ExitReason> {
   const { home } = context;
+  await readEnrolled(home); // Without an identity there is nothing to lock.
   const journal = await openJournal({
     folder: home.folder,
     name: journalName,
@@ -125,7 +127,10 @@ async function composed(running: Running, tell: (event: AgentEvent) => void): Pr
     held: () => agent.state.witnessed,
     consistency: (from, to) => client.consistency(from, to),
     report: (event) => agent.post(event),
-    onUnchecked: (error) => tell({ kind: "checkpoint.unchecked", code: faultCode(error) }),
+    onUnchecked: (error) => {
+      const code = faultCode(error);
+      if (code !== "transport.aborted") tell({ kind: "checkpoint.unchecked", code });
+    },
   });
   const channel = new ControlChannel(
     { wire, book: ledger, session, ...patience },

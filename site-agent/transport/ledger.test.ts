@@ -31,6 +31,8 @@ t.test("every message is entered before it leaves, and the balance adds up", asy
   await ledger.balance({ sentBytes: 100, connections: 2 });
   await ledger.balance({ sentBytes: 100, connections: 2 });
   await ledger.close({ sentBytes: 150, connections: 2 });
+  const late = { channel: "http", message: "plan.read", payload: utf8("") } as const;
+  await t.rejects(ledger.book(late), { code: "log.failed" }, "after the last balance nothing leaves");
 
   const report = await readLedger(folder);
   t.match(report, {

@@ -78,6 +78,7 @@ export class Ledger implements OutboundBook {
   #totals: LedgerTotals = emptyTotals;
   #queue: Promise<void> = Promise.resolve();
   #bookedWire: WireMeter = { sentBytes: 0, connections: 0 };
+  #isClosed = false;
 
   /** For `openLedger`. */
   constructor(options: LedgerOptions, lock: Lock) {
@@ -97,8 +98,9 @@ export class Ledger implements OutboundBook {
     await this.#append({ kind: "opened" });
   }
 
-  book({ channel, message, payload }: OutboundMessage): Promise<void> {
-    return this.#append({
+  async book({ channel, message, payload }: OutboundMessage): Promise<void> {
+    if (this.#isClosed) throw new StoreError("log.failed", "The ledger is closed; nothing may be sent.");
+    await this.#append({
       kind: "message",
       channel,
       message,
@@ -119,6 +121,7 @@ export class Ledger implements OutboundBook {
 
   /** The last balance. Nothing may be sent afterwards. */
   async close(wire: WireMeter): Promise<void> {
+    this.#isClosed = true;
     await this.balance(wire);
     await this.#append({ kind: "closed" });
     await this.#lock.release();

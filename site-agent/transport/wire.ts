@@ -46,8 +46,9 @@ export class Wire {
     return this.#meter.connections;
   }
 
-  /** Ends idle connections at once and waits until every connection is closed, so that the count is final. */
+  /** Ends every connection, refuses new ones, and waits until all are closed, so that the count is final. */
   async close(): Promise<void> {
+    this.#meter.isClosing = true;
     this.agent.destroy();
     await this.#meter.closed();
   }
@@ -57,6 +58,7 @@ type Target = { readonly host: string; readonly port: number };
 
 class SocketMeter {
   connections = 0;
+  isClosing = false;
   readonly #open = new Set<Socket>();
   #closedBytes = 0;
   #whenClosed: (() => void)[] = [];
@@ -65,7 +67,9 @@ class SocketMeter {
     return [...this.#open].reduce((sum, socket) => sum + socket.bytesWritten, this.#closedBytes);
   }
 
+  /** @throws TransportError `transport.aborted` once the wire is being closed */
   connect({ host, port }: Target): Socket {
+    if (this.isClosing) throw new TransportError("transport.aborted");
     const socket = connectTcp({ host, port, noDelay: true });
     this.connections += 1;
     this.#open.add(socket);

@@ -48,12 +48,12 @@ export class StudyScript {
         const first = this.#settled.get(`${site} ${study} ${round}`) ?? digest;
         if (isHere && first === digest) this.#settle(`${site} ${study} ${round}`, digest);
         const outcome = !isHere ? "update.blob-missing" : first === digest ? "accepted" : "update.duplicate";
-        return [{ kind: "update.settled", study, round, outcome }];
+        return [{ kind: "update.settled", study, round, outcome }, ...this.owed(site)];
       }
       case "evaluation.submit": {
         const { study, version } = openEnvelope(EvaluationDocument, message.envelope, key);
         this.#settle(`${site} ${study} ${version}`, envelopeDigest(message.envelope));
-        return [{ kind: "evaluation.settled", study, version, outcome: "accepted" }];
+        return [{ kind: "evaluation.settled", study, version, outcome: "accepted" }, ...this.owed(site)];
       }
       case "version.installed":
         openEnvelope(InstallationDocument, message.envelope, key);
@@ -65,6 +65,11 @@ export class StudyScript {
       case "progress":
         return [];
     }
+  }
+
+  /** Whether something was settled under this name: `hospital-a liver 1` for a round, with a version for a report. */
+  isSettled(what: string): boolean {
+    return this.#settled.has(what);
   }
 
   messages<K extends ToCoordinator["kind"]>(kind: K): Extract<ToCoordinator, { kind: K }>[] {

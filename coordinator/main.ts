@@ -2,9 +2,10 @@
 // command; nothing else reads the environment or ends the process.
 
 import { EnvironmentError } from "@consilium/shared/base/environment.ts";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { exportEvidenceOf, showEntries, verifyBundle, verifyLog } from "./commands/audit-commands.ts";
 import type { CommandContext } from "./commands/context.ts";
+import { type DraftCommandOptions, draftStudy } from "./commands/draft-command.ts";
 import { exportVersion, listVersions, releaseVersion, rollBackVersion } from "./commands/model-commands.ts";
 import { OperatorClient, RefusedError, UnreachableError } from "./commands/operator-client.ts";
 import { changeSite, inviteSite, listSites, withdrawSite } from "./commands/site-commands.ts";
@@ -102,6 +103,33 @@ function addSites(): void {
 
 function addStudies(): void {
   const study = program.command("study").description("studies and their plans");
+  study
+    .command("draft <study>")
+    .description("draft a plan from what the hospitals tell of their images")
+    .requiredOption(
+      "--fingerprint <site=file...>",
+      "the answer of consilium-site check --data DIR --json, one a site",
+    )
+    .requiredOption("--labels <list>", "1:liver,2:spleen")
+    .option("--title <text>", "one line", "")
+    .addOption(
+      new Option("--size <name>", "of the network").choices(["small", "medium", "large"]).default("medium"),
+    )
+    .option("--rounds <number>", "federated rounds", wholeNumber, 20)
+    .option("--steps <number>", "training steps of a site in a round", wholeNumber, 50)
+    .addOption(
+      new Option("--partial-labels <rule>", "when an organ that is not drawn counts as not contoured")
+        .choices(["per-site", "per-case"])
+        .default("per-site"),
+    )
+    .option("--seed <number>", "of the training", wholeNumber, 1)
+    .requiredOption("--out <file>", "where the plan goes")
+    .action((id: string, options: DraftCommandOptions) => {
+      draftStudy(id, options);
+      print(
+        `drafted: ${options.out}; read and change it, then open it with consilium study open ${options.out}`,
+      );
+    });
   study
     .command("open <plan>")
     .description("sign a plan (a JSON file) and offer it to its sites")

@@ -5,7 +5,7 @@ export type Series = {
   readonly points: readonly { readonly x: number; readonly y: number | null }[];
 };
 
-const [width, height, left, bottom, top, right] = [290, 190, 34, 26, 26, 10];
+const [width, height, left, bottom, top, right] = [290, 200, 34, 32, 26, 10];
 /** Distinct on light and dark, also for most colour-blind readers (Okabe and Ito 2008). */
 const colours = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
@@ -40,5 +40,5 @@ export function lineChart({ title, series }: { title: string; series: readonly S
     ({ name }, at) =>
       `<tspan fill="${colours[at % colours.length]}" dx="${at === 0 ? 0 : 8}">${name}</tspan>`,
   );
-  return `<svg role="img" aria-label="${title}" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}"><text x="${left}" y="12" font-size="12" font-weight="600" fill="currentColor">${title}</text>${grid.join("")}${ticks.join("")}${lines.join("")}<text x="${left}" y="${height - 1}" font-size="10">${legend.join("")}</text></svg>`;
+  return `<svg role="img" aria-label="${title}" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}"><text x="${left}" y="12" font-size="12" font-weight="600" fill="currentColor">${title}</text>${grid.join("")}${ticks.join("")}${lines.join("")}<text x="${left}" y="${height - 4}" font-size="10">${legend.join("")}</text></svg>`;
 }

@@ -86,7 +86,7 @@ export async function runFederation(
   return { run, coordinator, operator };
 }
 
-async function enrolAll(
+export async function enrolAll(
   hospitals: readonly Hospital[],
   { operator, logs, say }: { operator: readonly string[]; logs: string; say: Say },
 ): Promise<void> {
@@ -103,7 +103,7 @@ async function enrolAll(
 }
 
 /** Each hospital looks at its own images; only sizes, spacings and intensity statistics go to whoever drafts the plan. */
-async function draft(
+export async function draft(
   options: DemoOptions,
   { hospitals, labelNames }: Federation,
   { logs, say }: { logs: string; say: Say },
@@ -170,7 +170,7 @@ export function backendWords({ backend }: DemoOptions): string[] {
   return backend === null ? [] : ["--backend", backend];
 }
 
-async function untilListening(data: string): Promise<string> {
+export async function untilListening(data: string): Promise<string> {
   for (;;) {
     try {
       const url = readFileSync(join(data, "coordinator.url"), "utf8").trim();

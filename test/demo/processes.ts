@@ -62,11 +62,18 @@ export type Service = {
   /** Resolves when the process has ended; rejects when it ended by itself with a failure. */
   readonly ended: Promise<void>;
   stop(): Promise<void>;
+  /** As when the power goes. */
+  kill(): Promise<void>;
 };
 
 /** A process that runs until it is stopped. */
-export function service(program: Program, words: readonly string[], log: string): Service {
-  const child = start(program, words);
+export function service(
+  program: Program,
+  words: readonly string[],
+  log: string,
+  environment: Readonly<Record<string, string>> = {},
+): Service {
+  const child = start(program, words, environment);
   const file = createWriteStream(log, { flags: "a" });
   child.stdout?.pipe(file, { end: false });
   child.stderr?.pipe(file, { end: false });
@@ -83,6 +90,11 @@ export function service(program: Program, words: readonly string[], log: string)
       child.kill("SIGTERM");
       await ended.catch(() => undefined);
     },
+    async kill() {
+      isStopping = true;
+      child.kill("SIGKILL");
+      await ended.catch(() => undefined);
+    },
   };
 }
 
@@ -91,8 +103,16 @@ export function killAll(): void {
   for (const child of running) child.kill("SIGTERM");
 }
 
-function start(program: Program, words: readonly string[]): ChildProcess {
-  const child = spawn(process.execPath, [programs[program], ...words], { stdio: ["ignore", "pipe", "pipe"] });
+function start(
+  program: Program,
+  words: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+): ChildProcess {
+  const env = { ...process.env, ...environment };
+  const child = spawn(process.execPath, [programs[program], ...words], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env,
+  });
   running.add(child);
   child.once("close", () => running.delete(child));
   return child;

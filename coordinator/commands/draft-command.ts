@@ -1,0 +1,78 @@
+// `consilium study draft`: a plan to begin with, from what the hospitals' own `consilium-site check --json` tells of
+// their images. It is written to a file for people to read and change; opening it is another command.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { siteId, studyId } from "@consilium/shared/base/brand.ts";
+import { CohortFingerprint } from "@consilium/shared/model/cohort-fingerprint.ts";
+import { draftPlan, type NetworkSize } from "@consilium/shared/model/draft-plan.ts";
+import { Type } from "typebox";
+import { Value } from "typebox/value";
+
+/** The whole answer of `check --json`, or its fingerprint alone. */
+const CheckAnswer = Type.Object({ data: Type.Object({ fingerprint: CohortFingerprint }) });
+
+export type DraftCommandOptions = {
+  /** `SITE=FILE`, one a site. */
+  readonly fingerprint: readonly string[];
+  /** `id:name`, separated by commas. */
+  readonly labels: string;
+  readonly title: string;
+  readonly size: NetworkSize;
+  readonly rounds: number;
+  readonly steps: number;
+  readonly partialLabels: "per-site" | "per-case";
+  readonly seed: number;
+  readonly out: string;
+};
+
+export class DraftError extends Error {
+  override name = "DraftError";
+}
+
+/** @throws DraftError, NameError */
+export function draftStudy(study: string, options: DraftCommandOptions): void {
+  const sites = options.fingerprint.map((entry) => {
+    const [site = "", file = ""] = entry.split(/=(.*)/s);
+    return { site: siteId(site), fingerprint: readFingerprint(file) };
+  });
+  if (sites.length < 2)
+    throw new DraftError("a federation has at least two sites: give --fingerprint SITE=FILE for each");
+  const { size, partialLabels, rounds, seed, title } = options;
+  const plan = draftPlan({
+    study: studyId(study),
+    title,
+    labels: readLabels(options.labels),
+    sites,
+    size,
+    partialLabels,
+    rounds,
+    stepsPerRound: options.steps,
+    seed,
+  });
+  writeFileSync(options.out, `${JSON.stringify(plan, null, 2)}\n`);
+}
+
+function readFingerprint(file: string): CohortFingerprint {
+  let answer: unknown;
+  try {
+    answer = JSON.parse(readFileSync(file, "utf8"));
+  } catch (cause) {
+    throw new DraftError(
+      `${file} cannot be read as JSON: a hospital makes it with consilium-site check --data DIR --json`,
+      { cause },
+    );
+  }
+  if (Value.Check(CheckAnswer, answer)) return answer.data.fingerprint;
+  if (Value.Check(CohortFingerprint, answer)) return answer;
+  throw new DraftError(
+    `${file} holds no fingerprint: a hospital makes it with consilium-site check --data DIR --json`,
+  );
+}
+
+function readLabels(text: string): { id: number; name: string }[] {
+  return text.split(",").map((entry) => {
+    const match = /^\s*(\d{1,3})\s*:\s*(\S.*?)\s*$/.exec(entry);
+    if (!match) throw new DraftError("--labels has the form 1:liver,2:spleen");
+    return { id: Number(match[1]), name: match[2] ?? "" };
+  });
+}

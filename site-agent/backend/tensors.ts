@@ -18,5 +18,6 @@ export type BackendPackage =
  */
 export async function loadBackendPackage(name: BackendPackage): Promise<void> {
   tf.enableProdMode();
-  await import(name);
+  if (name === "@tensorflow/tfjs-backend-wasm") await import("@tensorflow/tfjs-backend-wasm");
+  else await import(name); // Optional packages: they need not be there to be compiled against.
 }

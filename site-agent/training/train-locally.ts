@@ -31,6 +31,8 @@ export type LocalTraining = {
   readonly labels: readonly number[];
   readonly plan: LocalPlan;
   readonly seed: number;
+  /** Where these steps lie among those of the whole study; without it they are all there are. */
+  readonly schedule?: { readonly stepsBefore: number; readonly stepsInAll: number };
   /** Returns a changed copy; it must not change the size. */
   readonly augment?: (slice: TrainingSlice, prng: Prng) => TrainingSlice;
   /** After every step, counted from 1. */
@@ -70,18 +72,19 @@ export async function trainLocally(training: LocalTraining): Promise<TrainedWeig
 }
 
 async function takeStep(
-  { model, loss, labels, plan }: LocalTraining,
+  { model, loss, labels, plan, schedule }: LocalTraining,
   slices: readonly TrainingSlice[],
   state: AdamWState,
   step: number,
 ): Promise<{ readonly state: AdamWState; readonly loss: number }> {
+  const { stepsBefore, stepsInAll } = schedule ?? { stepsBefore: 0, stepsInAll: plan.stepsPerRound };
   const batch = batchTensors(slices, labels);
   try {
     return await trainStep({ model, loss }, batch, state, {
       ...ADAMW_DEFAULTS,
       weightDecay: plan.weightDecay,
       gradientNormL2Max: plan.gradientNormL2Max,
-      learningRate: learningRate(plan, step - 1, plan.stepsPerRound),
+      learningRate: learningRate(plan, stepsBefore + step - 1, stepsInAll),
     });
   } finally {
     disposeBatch(batch);

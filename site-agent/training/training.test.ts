@@ -343,6 +343,22 @@ t.test("training learns to tell a bright square from a dark one", async (t) => {
   training.model.dispose();
 });
 
+t.test("a round late in a study moves the weights less than the first one", async (t) => {
+  const base = initialPlainConvUNetWeights(config, 5);
+  const sizes = [];
+  for (const stepsBefore of [0, 54]) {
+    const training = localTraining({ schedule: { stepsBefore, stepsInAll: 60 } });
+    const { weights } = await trainLocally(training);
+    const delta = subtract(weights, base, unetPrompter.trainable(config));
+    sizes.push(Math.hypot(...[...delta.values()].map((values) => Math.hypot(...values))));
+    training.model.dispose();
+  }
+  t.ok(
+    (sizes[1] ?? 1) < (sizes[0] ?? 0) / 2,
+    `moved by ${sizes.map((size) => size.toFixed(3)).join(", then by ")}`,
+  );
+});
+
 t.test("an abort ends training between two steps and leaves nothing behind", async (t) => {
   const training = localTraining();
   const before = tf.memory().numTensors;

@@ -65,7 +65,7 @@ const reasonsByPrefix: readonly (readonly [string, ExitReason])[] = [
 
 /** File and line of the agent's own code, never a message. */
 function placeOf(error: unknown): string {
-  const frame =
-    error instanceof Error ? /[/\\]([\w-]+\.ts:[0-9]+)/.exec(error.stack?.split("\n    at ")[1] ?? "") : null;
+  const frames = error instanceof Error ? (error.stack ?? "").slice(error.message.length) : "";
+  const frame = /^\s+at .*?([\w.-]+\.ts:[0-9]+)/m.exec(frames);
   return frame ? `, at ${frame[1]}` : "";
 }

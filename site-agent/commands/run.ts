@@ -2,10 +2,11 @@
 // keeps the clock that the machine lacks, and ends everything in the order that loses nothing.
 
 import { secondMs } from "@consilium/shared/base/units.ts";
+import { ProtocolError } from "@consilium/shared/protocol/errors.ts";
 import { helloIntervalMs } from "@consilium/shared/protocol/limits.ts";
 import type { SiteRecord } from "@consilium/shared/protocol/site-session.ts";
 import { Agent, type AgentEnd, type AgentPorts } from "../agent.ts";
-import { type AgentEvent, describeEvent, eventOf } from "../events.ts";
+import { type AgentEvent, eventOf } from "../events.ts";
 import type { ExitReason } from "../exit-codes.ts";
 import { faultCode } from "../fault.ts";
 import { readEnrolled } from "../identity/site-file.ts";
@@ -22,6 +23,7 @@ import { StudyMaterials } from "../work/study-materials.ts";
 import { type BackendStarter, backendLines } from "./backend-choice.ts";
 import type { CommandContext } from "./command-context.ts";
 import { type Connection, openConnection, systemClock } from "./connection.ts";
+import { EventPrinter } from "./event-printer.ts";
 import { lazyWork } from "./lazy-work.ts";
 
 /** How often the wire total is entered into the ledger. */
@@ -67,11 +69,15 @@ type Running = RunPorts & {
 async function runConnected(running: Running): Promise<ExitReason> {
   const { journal, stopped, context } = running;
   const log = createLogger(context.config.logLevel);
+  const printer = new EventPrinter({
+    json: context.json,
+    isTerminal: process.stdout.isTTY,
+    clock: systemClock,
+    write: (text) => void process.stdout.write(text),
+  });
   const tell = (event: AgentEvent): void => {
     log(event);
-    context.print(
-      context.json ? JSON.stringify({ atMs: systemClock.nowMs(), ...event }) : describeEvent(event),
-    );
+    printer.print(event);
   };
   const { agent, channel, approvals } = await composed(running, tell);
   tell({ kind: "agent.started", records: journal.records.length, droppedBytes: journal.droppedBytes });
@@ -143,7 +149,11 @@ async function composed(running: Running, tell: (event: AgentEvent) => void): Pr
       onMessage: (message) => void agent.post({ kind: "message", message }),
       onGap: () => void agent.post({ kind: "timer" }),
       onCheckpoint: (note) => void witness.observe(note),
-      onRefused: (code) => tell({ kind: "coordinator.refused", code }),
+      onRefused: (code) => {
+        tell({ kind: "coordinator.refused", code });
+        // Nothing but another version of the agent can help.
+        if (code === "protocol.unsupported") agent.stop({ kind: "failed", error: new ProtocolError(code) });
+      },
     },
   );
   const approvals = new ApprovalWatch({ home, identity, agent, tell });

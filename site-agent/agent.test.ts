@@ -7,6 +7,7 @@ import { AlarmDocument } from "@consilium/shared/protocol/documents.ts";
 import type { ToCoordinator, ToSite } from "@consilium/shared/protocol/messages.ts";
 import type { SiteEvent, SiteRecord } from "@consilium/shared/protocol/site-session.ts";
 import t from "tap";
+import type { Static } from "typebox";
 import { Value } from "typebox/value";
 import type { AgentNotice } from "./agent/agent-notice.ts";
 import { holdOffMsFirst, holdOffMsMax } from "./agent/failure-memory.ts";
@@ -280,6 +281,13 @@ t.test("after an alarm the agent says so, does nothing more and ends", async (t)
   await cleared.post(message(offer(1)));
   await settle();
   t.equal(around.trainings, 1, "until a person clears it");
+});
+
+type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
+
+t.test("the journal's schema and the machine's records are one list", async (t) => {
+  const agree: Same<Static<typeof JournalRecord>, SiteRecord> = true; // Compiles only while they are.
+  t.ok(agree);
 });
 
 t.test("events that wait are bounded, and what must not be lost is not dropped", async (t) => {

@@ -2,7 +2,6 @@
 // they ended; nothing but the root ends the process.
 
 import type { SiteConfig } from "../config.ts";
-import type { ExitReason } from "../exit-codes.ts";
 import type { Home } from "../identity/home.ts";
 
 export type CommandContext = {
@@ -15,8 +14,6 @@ export type CommandContext = {
   /** A line for people on standard error: progress, remarks. */
   readonly remark: (line: string) => void;
 };
-
-export type Command = (context: CommandContext) => Promise<ExitReason>;
 
 /** The result, as text or as one line of JSON. */
 export function present(context: CommandContext, result: unknown, lines: readonly string[]): void {

@@ -45,6 +45,7 @@ export async function runTraining(run: TrainingRun): Promise<TrainingOutcome> {
       slices: cases.flatMap(({ prepared }) => prepared.slices),
       labels: [0, ...plan.labels.map(({ id }) => id)],
       plan: { ...plan.training, stepsPerRound: steps },
+      schedule,
       seed,
       augment: trainingView({ preprocessing: plan.preprocessing, ...plan.training }),
       onStep,

@@ -34,7 +34,7 @@ function planIn(value: unknown): StudyPlan {
     const whole = Value.Check(Draft, value) ? completed(value) : value;
     if (Value.Check(StudyPlan, whole)) return whole;
   } catch (cause) {
-    throw new StudyError("plan.no-file", { cause });
+    throw cause instanceof StudyError ? cause : new StudyError("plan.no-file", { cause });
   }
   throw new StudyError("plan.no-file");
 }

@@ -1,6 +1,7 @@
 // One training step: forward, loss, gradient, clipped update. It leaves exactly as many tensors as it found.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
+import { disposeOnError } from "../backend/dispose-on-error.ts";
 import { hasKernel, runSingleKernel, SUM_SQUARES } from "../backend/fused-kernel.ts";
 import { tf } from "../backend/tensors.ts";
 import type { Recipe, TrainableModel } from "../recipes/recipe.ts";
@@ -31,7 +32,9 @@ export async function trainStep(
   plan: StepPlan,
 ): Promise<StepResult> {
   const values = model.parameters.trainable();
-  const { value, grads } = tf.valueAndGrads(() => loss(model.forward(images), target))([...values.values()]);
+  const { value, grads } = disposeOnError(() =>
+    tf.valueAndGrads(() => loss(model.forward(images), target))([...values.values()]),
+  );
   const squares = tf.tidy(() => tf.addN(grads.map(sumOfSquares)));
   try {
     const lossValue = await scalar(value);

@@ -381,6 +381,21 @@ t.test("training that diverges is an error with a code, and the model keeps its 
   training.model.dispose();
 });
 
+t.test("a step that does not fit into memory leaves nothing behind, and the next one fits", async (t) => {
+  const training = localTraining({ slices: phantoms(4) });
+  const measure = () => ({ tensors: tf.memory().numTensors, used: heap.usedBytes });
+  const before = measure();
+  const normal = heap.budgetBytes;
+  for (const room of [60_000, 120_000, 240_000]) {
+    heap.budgetBytes = heap.usedBytes + room;
+    await t.rejects(trainLocally(training), { code: "backend.out-of-memory" }, `${room} bytes`);
+    heap.budgetBytes = normal;
+    t.strictSame(measure(), before);
+  }
+  await t.resolves(trainLocally(training));
+  training.model.dispose();
+});
+
 t.test(
   "a delta is what training changed, in the manifest's order, and leads back to the trained weights",
   async (t) => {

@@ -32,7 +32,8 @@ export function replaceKernel(context: KernelContext, { name, compute }: Trainin
     backendName: BACKEND_NAME,
     kernelFunc: (call) => {
       const { inputs = {}, attrs = {} } = call;
-      return compute(context, inputs, attrs, stock && (() => stock.kernelFunc(call)));
+      const callStock = stock && (() => stock.kernelFunc(call));
+      return context.heap.settle(() => compute(context, inputs, attrs, callStock));
     },
   });
 }

@@ -21,6 +21,7 @@ type StockBackend = {
   readonly wasm: StockModule;
   readonly dataIdMap: { get(dataId: object): { readonly memoryOffset: number } };
   incRef(dataId: object): void;
+  disposeData(dataId: object, force: boolean): boolean;
   makeOutput(shape: readonly number[], dtype: string): tf.TensorInfo;
 };
 
@@ -31,6 +32,8 @@ export class WasmHeap {
   readonly #backend: StockBackend;
   readonly #sizes = new Map<number, number>();
   #usedBytes = 0;
+  /** Of the kernel that is running. */
+  #outputs: tf.TensorInfo[] = [];
 
   /** @throws BackendError when the running wasm backend is not the one these kernels were written for. */
   constructor() {
@@ -42,6 +45,7 @@ export class WasmHeap {
       typeof backend.wasm?._malloc === "function" &&
       typeof backend.makeOutput === "function" &&
       typeof backend.incRef === "function" &&
+      typeof backend.disposeData === "function" &&
       backend.dataIdMap !== undefined;
     if (!usable) {
       const advice = "install @tensorflow/tfjs-backend-wasm 4.22.0, which the lock file names";
@@ -72,7 +76,23 @@ export class WasmHeap {
 
   /** A new tensor whose numbers are not set. */
   output(shape: readonly number[], dtype: "float32" | "int32" = "float32"): tf.TensorInfo {
-    return this.#backend.makeOutput([...shape], dtype);
+    const output = this.#backend.makeOutput([...shape], dtype);
+    this.#outputs.push(output);
+    return output;
+  }
+
+  /** What `kernel` returns; when it throws, the outputs that it has already taken are given back. */
+  settle<T>(kernel: () => T): T {
+    const outer = this.#outputs;
+    this.#outputs = [];
+    try {
+      return kernel();
+    } catch (error) {
+      for (const { dataId } of this.#outputs) this.#backend.disposeData(dataId, true);
+      throw error;
+    } finally {
+      this.#outputs = outer;
+    }
   }
 
   /** One more tensor lies where this one does; the bytes stay until the last of them is disposed. */

@@ -7,7 +7,7 @@ import type { Home } from "../identity/home.ts";
 import { JournalRecord, journalName } from "../journal-record.ts";
 import { readJournal } from "../store/journal.ts";
 import { Witness } from "../transport/witness.ts";
-import type { Connection } from "./connection.ts";
+import { type Connection, systemClock } from "./connection.ts";
 
 export type JournalSummary = {
   readonly approved: readonly string[];
@@ -62,6 +62,7 @@ export async function logSummary({ client, enrolled }: Connection, home: Home): 
   const witness = new Witness({
     identity,
     coordinatorKey: file.coordinatorKey,
+    clock: systemClock,
     held: () => witnessed,
     consistency: (from, to) => client.consistency(from, to),
     report: async ({ kind }) => {

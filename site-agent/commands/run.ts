@@ -130,6 +130,7 @@ async function composed(running: Running, tell: (event: AgentEvent) => void): Pr
   const witness = new Witness({
     identity,
     coordinatorKey,
+    clock: systemClock,
     held: () => agent.state.witnessed,
     consistency: (from, to) => client.consistency(from, to),
     report: (event) => agent.post(event),
@@ -139,7 +140,7 @@ async function composed(running: Running, tell: (event: AgentEvent) => void): Pr
     },
   });
   const channel = new ControlChannel(
-    { wire, book: ledger, session, ...patience },
+    { wire, book: ledger, session, clock: systemClock, ...patience },
     {
       onConnected: () => {
         tell({ kind: "coordinator.connected" });

@@ -34,6 +34,7 @@ export const nodeDisk: Disk = {
     await file.sync();
   },
   syncFolder: async (path) => {
+    if (process.platform === "win32") return; // Windows opens no folders; NTFS journals its names by itself.
     await using folder = await open(path, "r");
     await folder.sync();
   },

@@ -1,8 +1,9 @@
 // The control channel: small messages over one websocket, entered in the ledger before they leave. It connects again
 // by itself, checks every frame by its schema, and promises no delivery: the protocol asks again for what was lost.
 
+import type { Clock } from "@consilium/shared/base/clock.ts";
 import type { Prng } from "@consilium/shared/base/prng.ts";
-import { secondMs } from "@consilium/shared/base/units.ts";
+import { minuteMs, secondMs } from "@consilium/shared/base/units.ts";
 import { socketMessageBytesMax } from "@consilium/shared/protocol/limits.ts";
 import {
   CoordinatorFrame,
@@ -23,6 +24,8 @@ import type { Wire } from "./wire.ts";
 /** How long a connection may take to come about, and an acknowledgement to come. */
 export const handshakeMsMax = 20 * secondMs;
 export const acknowledgementMsMax = 20 * secondMs;
+/** Frames of the coordinator that are looked at; each may cause an entry in the ledger. The rest is dropped. */
+export const framesPerMinuteMax = 600;
 
 export type ChannelListener = {
   onConnected(): void;
@@ -41,6 +44,7 @@ export type ChannelOptions = {
   readonly wire: Wire;
   readonly book: OutboundBook;
   readonly session: Session;
+  readonly clock: Clock;
   readonly pause: Pause;
   readonly prng: Prng;
 };
@@ -53,6 +57,7 @@ export class ControlChannel {
   #token = "";
   #seq = 0;
   #expectedSeq: number | null = null;
+  #window = { startMs: Number.NEGATIVE_INFINITY, frames: 0 };
   #running: Promise<void> | null = null;
 
   constructor(options: ChannelOptions, listener: ChannelListener) {
@@ -135,6 +140,7 @@ export class ControlChannel {
 
   /** Coordinator-controlled: bounded by the websocket, parsed here. */
   #receive(value: unknown): void {
+    if (this.#isFlooded()) return;
     if (!Value.Check(CoordinatorFrame, value)) {
       this.#listener.onRefused("request.malformed");
       return;
@@ -143,6 +149,13 @@ export class ControlChannel {
     this.#expectedSeq = value.seq + 1;
     this.#listener.onMessage(value.message);
     if (isGap) this.#listener.onGap();
+  }
+
+  #isFlooded(): boolean {
+    const nowMs = this.#options.clock.nowMs();
+    if (nowMs - this.#window.startMs >= minuteMs) this.#window = { startMs: nowMs, frames: 0 };
+    this.#window.frames += 1;
+    return this.#window.frames > framesPerMinuteMax;
   }
 
   #acknowledged(answer: unknown): void {

@@ -3,6 +3,8 @@
 // at. It never decides what follows from an alarm.
 
 import type { PublicKey } from "@consilium/shared/base/brand.ts";
+import type { Clock } from "@consilium/shared/base/clock.ts";
+import { secondMs } from "@consilium/shared/base/units.ts";
 import { type Checkpoint, CheckpointError, openCheckpoint } from "@consilium/shared/crypto/checkpoint.ts";
 import { seal } from "@consilium/shared/crypto/envelope.ts";
 import { equalBytes, verifyConsistency } from "@consilium/shared/crypto/merkle.ts";
@@ -16,10 +18,13 @@ import type { SiteIdentity } from "./session.ts";
  * cannot prove its own checkpoint this many times in a row is an alarm.
  */
 export const unprovenInARowMax = 3;
+/** How often a checkpoint goes into the journal: a coordinator whose log grows fast must not fill the site's disk. */
+export const witnessIntervalMs = 60 * secondMs;
 
 export type WitnessPorts = {
   readonly identity: SiteIdentity;
   readonly coordinatorKey: PublicKey;
+  readonly clock: Clock;
   /** The checkpoint that the journal holds. */
   held(): { readonly size: number; readonly note: string } | null;
   /** @throws ProtocolError, TransportError */
@@ -37,6 +42,9 @@ export class Witness {
   #waiting: string | null = null;
   #isChecking = false;
   #unproven = 0;
+  /** The newest checkpoint that continues the journal's; lost in a crash, which is no harm. */
+  #newest: { readonly size: number; readonly note: string } | null = null;
+  #reportedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(ports: WitnessPorts) {
     this.#ports = ports;
@@ -62,7 +70,7 @@ export class Witness {
 
   async #check(note: string): Promise<void> {
     const { identity, coordinatorKey, held, report, onUnchecked } = this.#ports;
-    const before = held();
+    const before = this.#newest ?? held();
     if (before?.note === note) return;
     const offered = opened(note, identity.origin, coordinatorKey);
     const holds = before && openCheckpoint(before.note, identity.origin, coordinatorKey);
@@ -70,12 +78,20 @@ export class Witness {
       const verdict = offered ? await this.#compare(holds, offered) : "bad-signature";
       if (verdict === "same") return;
       if (verdict === "unproven") return onUnchecked(new ProtocolError("proof.out-of-range"));
-      if (verdict === "continues") return await report({ kind: "witnessed", size: offered?.size ?? 0, note });
+      if (verdict === "continues") return await this.#remember({ size: offered?.size ?? 0, note });
       const sizes = { heldSize: holds?.size ?? 0, offeredSize: offered?.size ?? 0 };
       await report({ kind: "log-inconsistent", reason: verdict, envelope: this.#alarm(verdict, sizes) });
     } catch (error) {
       onUnchecked(error);
     }
+  }
+
+  async #remember(checkpoint: { readonly size: number; readonly note: string }): Promise<void> {
+    const { clock, report } = this.#ports;
+    this.#newest = checkpoint;
+    if (clock.nowMs() - this.#reportedAtMs < witnessIntervalMs) return;
+    this.#reportedAtMs = clock.nowMs();
+    await report({ kind: "witnessed", ...checkpoint });
   }
 
   async #compare(held: Checkpoint | null, offered: Checkpoint): Promise<Verdict> {

@@ -8,6 +8,7 @@ import { blobDigest } from "@consilium/shared/crypto/digest.ts";
 import type { ToSite } from "@consilium/shared/protocol/messages.ts";
 import t, { type Test } from "tap";
 import { protect } from "../../site-agent/privacy/protect.ts";
+import { framesPerMinuteMax } from "../../site-agent/transport/control-channel.ts";
 import { readFederation } from "../../site-agent/transport/coordinator-client.ts";
 import { download } from "../../site-agent/transport/download.ts";
 import { exchangeWhole } from "../../site-agent/transport/exchange.ts";
@@ -194,6 +195,27 @@ t.test("messages pass both ways, a gap is noticed, nonsense is dropped", async (
   await heardUntil(heard, 6);
   t.strictSame(heard.slice(0, 3).sort(), ["checkpoint", "connected", "study.invitation"]);
   t.strictSame(heard.slice(3), ["study.invitation", "gap", "request.malformed"]);
+  await channel.close();
+  await line.close();
+});
+
+t.test("a coordinator that floods the site is listened to up to a bound", async (t) => {
+  const { coordinator } = await coordinatorWithProxy(t);
+  const line = await siteLine(coordinator, { folder: t.testdir({}) });
+  const heard: string[] = [];
+  const channel = line.channel({
+    onConnected: () => heard.push("connected"),
+    onMessage: ({ kind }) => heard.push(kind),
+    onCheckpoint: () => heard.push("checkpoint"),
+  });
+  channel.start();
+  await heardUntil(heard, 1);
+  for (let frame = 0; frame < 2 * framesPerMinuteMax; frame += 1)
+    coordinator.push(line.identity.site, invitation);
+  await heardUntil(heard, 1 + framesPerMinuteMax);
+  await channel.send({ kind: "session.hello", protocol: 1 });
+  while (!heard.includes("checkpoint")) await new Promise((resolve) => setImmediate(resolve));
+  t.equal(heard.filter((one) => one === "study.invitation").length, framesPerMinuteMax);
   await channel.close();
   await line.close();
 });

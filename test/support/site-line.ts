@@ -40,7 +40,8 @@ export async function siteLine(
   const base = new URL(coordinator.url(options.port));
   const wire = new Wire({ base, insecureHttp: false, ...(options.ca !== undefined && { ca: options.ca }) });
   const ledgerFolder = join(options.folder, "ledger");
-  const ledger = await openLedger({ folder: ledgerFolder, clock: new ManualClock(1), pid: process.pid });
+  const clock = new ManualClock(1);
+  const ledger = await openLedger({ folder: ledgerFolder, clock, pid: process.pid });
   const { noProgressMs } = options;
   const port: Exchange = { wire, book: ledger, ...(noProgressMs !== undefined && { noProgressMs }) };
   const session = new Session(port, identity);
@@ -55,7 +56,7 @@ export async function siteLine(
     blobs,
     ledgerFolder,
     channel: (listener) =>
-      new ControlChannel({ wire, book: ledger, session, ...patience }, { ...silent, ...listener }),
+      new ControlChannel({ wire, book: ledger, session, clock, ...patience }, { ...silent, ...listener }),
     close: async () => {
       await wire.close();
       await ledger.close(wire);

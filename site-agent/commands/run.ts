@@ -79,13 +79,15 @@ async function runConnected(running: Running): Promise<ExitReason> {
     log(event);
     printer.print(event);
   };
-  const { agent, channel, approvals } = await composed(running, tell);
+  const parts = await composed(running, tell);
+  const { agent, channel, witness } = parts;
   tell({ kind: "agent.started", records: journal.records.length, droppedBytes: journal.droppedBytes });
   await agent.post({ kind: "started" });
   channel.start();
-  const timers = startTimers(running, { agent, channel, approvals });
-  stopped.addEventListener("abort", () => agent.stop(), { once: true });
-  if (stopped.aborted) agent.stop();
+  const timers = startTimers(running, parts);
+  const stop = (): void => void witness.flush().finally(() => agent.stop());
+  stopped.addEventListener("abort", stop, { once: true });
+  if (stopped.aborted) stop();
   const end = await agent.ended;
   for (const timer of timers) clearInterval(timer);
   await channel.close();
@@ -93,7 +95,12 @@ async function runConnected(running: Running): Promise<ExitReason> {
   return reasonOf(end, context);
 }
 
-type Parts = { readonly agent: Agent; readonly channel: ControlChannel; readonly approvals: ApprovalWatch };
+type Parts = {
+  readonly agent: Agent;
+  readonly channel: ControlChannel;
+  readonly approvals: ApprovalWatch;
+  readonly witness: Witness;
+};
 
 async function composed(running: Running, tell: (event: AgentEvent) => void): Promise<Parts> {
   const { journal, connection, context, backend } = running;
@@ -158,7 +165,7 @@ async function composed(running: Running, tell: (event: AgentEvent) => void): Pr
     },
   );
   const approvals = new ApprovalWatch({ home, identity, agent, tell });
-  return { agent, channel, approvals };
+  return { agent, channel, approvals, witness };
 }
 
 function startTimers({ connection }: Running, { agent, channel, approvals }: Parts): NodeJS.Timeout[] {

@@ -19,7 +19,7 @@ import type { SiteIdentity } from "./session.ts";
  */
 export const unprovenInARowMax = 3;
 /** How often a checkpoint goes into the journal: a coordinator whose log grows fast must not fill the site's disk. */
-export const witnessIntervalMs = 60 * secondMs;
+export const witnessIntervalMs = 10 * secondMs;
 
 export type WitnessPorts = {
   readonly identity: SiteIdentity;
@@ -59,6 +59,14 @@ export class Witness {
       for (let next = this.#take(); next !== null; next = this.#take()) await this.#check(next);
     } finally {
       this.#isChecking = false;
+    }
+  }
+
+  /** The newest checkpoint into the journal, before the agent ends. */
+  async flush(): Promise<void> {
+    const newest = this.#newest;
+    if (newest && newest.size > (this.#ports.held()?.size ?? -1)) {
+      await this.#ports.report({ kind: "witnessed", ...newest });
     }
   }
 

@@ -35,10 +35,9 @@ export async function trainStep(
   const { value, grads } = disposeOnError(() =>
     tf.valueAndGrads(() => loss(model.forward(images), target))([...values.values()]),
   );
-  const squares = tf.tidy(() => tf.addN(grads.map(sumOfSquares)));
   try {
     const lossValue = await scalar(value);
-    const gradientNormL2 = Math.sqrt(await scalar(squares));
+    const gradientNormL2 = await normL2(grads);
     if (!Number.isFinite(lossValue) || !Number.isFinite(gradientNormL2)) throw diverged();
     const names = [...values.keys()];
     const gradients = new Map(
@@ -46,17 +45,27 @@ export async function trainStep(
     );
     const gradientScale = Math.min(1, plan.gradientNormL2Max / (gradientNormL2 + NORM_EPSILON));
     const { learningRate } = plan;
-    const updated = updateAdamW(plan, state, { values, gradients, learningRate, gradientScale });
+    const update = { values, gradients, learningRate, gradientScale };
+    const updated = disposeOnError(() => updateAdamW(plan, state, update));
     disposeAdamW(state);
     model.parameters.replace(updated.values);
     return { state: updated.state, loss: lossValue, gradientNormL2 };
   } finally {
-    tf.dispose([value, squares, grads]);
+    tf.dispose([value, grads]);
   }
 }
 
 /** PyTorch's constant in clip_grad_norm_. */
 const NORM_EPSILON = 1e-6;
+
+async function normL2(tensors: readonly tf.Tensor[]): Promise<number> {
+  const squares = disposeOnError(() => tf.tidy(() => tf.addN(tensors.map(sumOfSquares))));
+  try {
+    return Math.sqrt(await scalar(squares));
+  } finally {
+    squares.dispose();
+  }
+}
 
 function sumOfSquares(x: tf.Tensor): tf.Tensor {
   return hasKernel(SUM_SQUARES) ? runSingleKernel(SUM_SQUARES, { x }) : tf.sum(tf.square(x));

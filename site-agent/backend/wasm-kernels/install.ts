@@ -37,7 +37,7 @@ const TRAINING_KERNELS: readonly TrainingKernel[] = [
   unsortedSegmentSum,
 ];
 
-/** Wrong in tfjs-backend-wasm 4.22.0: windows without positive numbers, the last plane of a depth, any transposition. */
+/** Wrong in tfjs-backend-wasm 4.22.0: pooling where nothing is positive, and the depth in the input gradient of conv3d. */
 const WRONG_KERNELS = ["MaxPool3D", "MaxPool3DGrad", "Conv3DBackpropInputV2"];
 
 export type InstalledKernels = {

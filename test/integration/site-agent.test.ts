@@ -13,6 +13,7 @@ import { writePhantomDataset } from "../fixtures/phantom/write-phantom.ts";
 import { ByteCountingProxy } from "../support/byte-counting-proxy.ts";
 import { HonestCoordinator } from "../support/honest-coordinator/honest-coordinator.ts";
 import { playStudy } from "../support/one-site-study.ts";
+import { outboundPayloads } from "../support/outbound-payloads.ts";
 import { SiteCommand, siteCommand } from "../support/site-command.ts";
 
 const site = siteId("hospital-a");
@@ -124,14 +125,19 @@ t.test("a site approves, trains, evaluates and installs, and no name leaves it",
   t.equal(report.unbalancedProcesses, 0);
   t.ok(report.framingBytes > 0);
 
-  const wire = Buffer.concat(proxy.streams.flat()).toString("latin1");
-  const decoded = [...wire.matchAll(/[A-Za-z0-9+/]{40,}={0,2}/g)].map(([text]) =>
-    Buffer.from(text, "base64").toString("latin1"),
-  );
+  const wire = proxy.streams
+    .flatMap((stream) => outboundPayloads(Buffer.concat(stream)))
+    .map(({ bytes }) => bytes.toString("latin1"))
+    .join("\n");
+  const signed = [...wire.matchAll(/"payload":"([A-Za-z0-9+/]+=*)"/g)]
+    .map(([, payload = ""]) => Buffer.from(payload, "base64").toString("latin1"))
+    .join("\n");
+  t.match(wire, /"phase":"training"/, "the websocket's frames are read");
+  t.match(signed, /Chief of radiology/, "what stands in signed documents is read");
   for (const [what, text] of Object.entries({
     outputs: outputs.join("\n"),
     wire,
-    decoded: decoded.join("\n"),
+    signed,
     prediction,
     journal: await readFile(join(home, "journal.jsonl"), "utf8"),
     ledger: await readFile(join(home, "ledger", "1", "00000001.jsonl"), "utf8"),

@@ -312,3 +312,29 @@ t.test(
     t.match(run(cleared, offer).effects, [{ kind: "train" }]);
   },
 );
+
+t.test("a release is named to a site until the site has said that it uses it", async (t) => {
+  const under = context();
+  const released = { ...recruited(sites, under), released: [version("7")] };
+  const hello: RoundEvent = { kind: "hello", nowMs: 1, site: a };
+  t.ok(kinds(decide(released, hello, under)).includes(`version.released ${a}`));
+  const installed = { ...released, installed: new Map([[a, version("7")]]) };
+  t.notOk(kinds(decide(installed, hello, under)).includes(`version.released ${a}`));
+  const message = {
+    kind: "version.released",
+    study,
+    released: { version: version("7"), weights: weightsOf(startVersion) },
+  } as const;
+  const approved = run(initialSiteState, {
+    kind: "approval",
+    study,
+    plan: planDigest,
+    examples: 5,
+    envelope,
+  }).state;
+  t.match(run(approved, { kind: "message", message }).effects, [{ kind: "install" }]);
+  const after = run(approved, { kind: "installed", study, version: version("7"), envelope }).state;
+  t.match(run(after, { kind: "message", message }).effects, [
+    { kind: "send", message: { kind: "version.installed" } },
+  ]);
+});

@@ -26,7 +26,7 @@ export function decide(state: StudyState, event: RoundEvent, context: RoundConte
     case "sites-changed":
       return onSitesChanged(state, event.nowMs, context);
     case "hello":
-      return owed(state, event.site, event.nowMs, context);
+      return [...owed(state, event.site, event.nowMs, context), ...owedRelease(state, event.site)];
     case "approved":
       return onApproved(state, event, context);
     case "update":
@@ -308,11 +308,10 @@ function onSitesChanged(state: StudyState, nowMs: number, context: RoundContext)
 
 function afterTheEnd(state: StudyState, event: RoundEvent): RoundEffect[] {
   if (event.kind === "hello") {
-    const released = currentRelease(state);
-    const finished = send(event.site, { kind: "study.finished", study: state.study });
-    return released
-      ? [finished, send(event.site, { kind: "version.released", study: state.study, released })]
-      : [finished];
+    return [
+      send(event.site, { kind: "study.finished", study: state.study }),
+      ...owedRelease(state, event.site),
+    ];
   }
   if (event.kind !== "update") return [];
   const accepted = state.latestAccepted.get(event.site) === event.update;
@@ -324,6 +323,13 @@ function afterTheEnd(state: StudyState, event: RoundEvent): RoundEffect[] {
       outcome: accepted ? "accepted" : "round.closed",
     }),
   ];
+}
+
+/** The release in use, for a site that has approved the plan and has not said that it uses it. */
+function owedRelease(state: StudyState, site: SiteId): RoundEffect[] {
+  const released = currentRelease(state);
+  if (!released || !state.approvals.has(site) || state.installed.get(site) === released) return [];
+  return [send(site, { kind: "version.released", study: state.study, released })];
 }
 
 function offerRound(

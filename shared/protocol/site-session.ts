@@ -124,7 +124,7 @@ export type SiteState = {
   readonly approvals: ReadonlyMap<StudyId, Approval>;
   readonly updates: ReadonlyMap<StudyId, PreparedUpdate>;
   readonly evaluations: ReadonlyMap<StudyId, PreparedEvaluation>;
-  readonly installed: ReadonlyMap<StudyId, ModelVersionId>;
+  readonly installed: ReadonlyMap<StudyId, { readonly version: ModelVersionId; readonly envelope: Envelope }>;
   readonly witnessed: { readonly size: number; readonly note: string } | null;
   readonly alarm: { readonly reason: AlarmReason; readonly envelope: Envelope } | null;
   /** The one job in progress. Not durable: a crash forgets it and the offer comes again. */
@@ -171,8 +171,10 @@ export function evolveSite(state: SiteState, record: SiteRecord): SiteState {
         evaluations: new Map(state.evaluations).set(record.study, { ...evaluation, settled: true }),
       };
     }
-    case "version.installed":
-      return { ...state, installed: new Map(state.installed).set(record.study, record.version) };
+    case "version.installed": {
+      const { study, version, envelope } = record;
+      return { ...state, installed: new Map(state.installed).set(study, { version, envelope }) };
+    }
     case "checkpoint.witnessed":
       return { ...state, witnessed: { size: record.size, note: record.note } };
     case "alarm.raised":
@@ -314,10 +316,12 @@ function onEvaluationOffer(state: SiteState, offer: EvaluationOffer): SiteEffect
 }
 
 function onReleased(state: SiteState, release: Release): SiteEffect[] {
-  if (!state.approvals.has(release.study) || state.busy) return [];
-  return state.installed.get(release.study) === release.released.version
-    ? []
-    : [{ kind: "install", release }];
+  const installed = state.installed.get(release.study);
+  // The coordinator names the release until it has the site's word for it: the message may have been lost.
+  if (installed?.version === release.released.version) {
+    return [send({ kind: "version.installed", envelope: installed.envelope })];
+  }
+  return state.approvals.has(release.study) && !state.busy ? [{ kind: "install", release }] : [];
 }
 
 /** Kept before it is shown: after a crash the very same bytes are sent, never a second update of the round. */

@@ -28,7 +28,7 @@ export async function journalSummary(home: Home): Promise<JournalSummary> {
   return {
     approved: [...state.approvals.keys()],
     unsettledUpdates: [...state.updates.values()].filter(({ settled }) => !settled).length,
-    installed: Object.fromEntries(state.installed),
+    installed: Object.fromEntries([...state.installed].map(([study, { version }]) => [study, version])),
     witnessedSize: state.witnessed?.size ?? null,
     alarm: state.alarm?.reason ?? null,
   };

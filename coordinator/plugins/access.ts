@@ -76,9 +76,3 @@ export function tokenMatcher(expected: string): (token: string) => boolean {
     return given.length === bytes.length && timingSafeEqual(given, bytes);
   };
 }
-
-/** The site behind a request to a route whose access is `site`. */
-export function siteOf(request: FastifyRequest): Site {
-  if (request.identity.kind !== "site") throw new ProtocolError("auth.forbidden");
-  return request.identity.site;
-}

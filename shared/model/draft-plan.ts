@@ -55,8 +55,8 @@ export function draftPlan(options: DraftOptions): PlanDraft {
     preprocessing,
     training: {
       stepsPerRound,
-      batchSize: 8,
-      learningRate: 2e-3,
+      batchSize: 4,
+      learningRate: 3e-3,
       weightDecay: 3e-5,
       gradientNormL2Max: 12,
       schedule: "polynomial",

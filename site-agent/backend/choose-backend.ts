@@ -38,7 +38,7 @@ export type ChosenBackend = {
  */
 export async function chooseBackend({
   requested,
-  probe = probeInChild,
+  probe = probeInstalled,
 }: BackendChoice = {}): Promise<ChosenBackend> {
   const candidates = requested ? [requested] : BACKEND_NAMES.filter((name) => name !== "cpu");
   const passedOver: { name: BackendName; reason: string }[] = [];
@@ -54,6 +54,21 @@ export async function chooseBackend({
 function whyUnusable(answer: BackendReport | ProbeFailure): string | undefined {
   if ("unusable" in answer) return answer.unusable;
   return answer.selfTest.passed ? undefined : `wrong results for ${answer.selfTest.failures.join(", ")}`;
+}
+
+/** A package that is not there needs no process to say so. */
+async function probeInstalled(name: BackendName): Promise<BackendReport | ProbeFailure> {
+  return isInstalled(name) ? probeInChild(name) : { unusable: "its package is not installed" };
+}
+
+function isInstalled(name: BackendName): boolean {
+  if (name === "wasm" || name === "cpu") return true; // Dependencies that are not optional.
+  try {
+    import.meta.resolve(`@tensorflow/${name}/package.json`);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 export type ProbeLimits = { readonly timeLimitMs: number; readonly program: string };

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { backendWords, type FederatedRun, studyName } from "./federated-run.ts";
 import type { Hospital } from "./hospitals.ts";
 import type { DemoOptions } from "./options.ts";
-import { ask, command } from "./processes.ts";
+import { ask, command, eachOf } from "./processes.ts";
 
 export type LabelScore = {
   readonly label: string;
@@ -44,9 +44,6 @@ type Comparing = {
   readonly operator: readonly string[];
   readonly say: Say;
 };
-
-/** Two processes at once: what most machines have cores for. */
-const atOnce = 2;
 
 export async function exportModels({ options, hospitals, run, operator }: Comparing): Promise<ModelFiles> {
   const folder = join(options.out, "models");
@@ -157,14 +154,6 @@ function scoresOf({ labels, mean }: Scores): Scores {
     labels: labels.map((one) => ({ label: one.label, cases: one.cases, ...only(one) })),
     mean: only(mean),
   };
-}
-
-async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const queue = [...items];
-  const worker = async (): Promise<void> => {
-    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
-  };
-  await Promise.all(Array.from({ length: atOnce }, worker));
 }
 
 /** The table as text. */

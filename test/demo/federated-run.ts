@@ -4,12 +4,12 @@
 import { readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { siteId, studyId } from "@consilium/shared/base/brand.ts";
+import { type SiteId, siteId, studyId } from "@consilium/shared/base/brand.ts";
 import type { CohortFingerprint } from "@consilium/shared/model/cohort-fingerprint.ts";
 import { draftPlan } from "@consilium/shared/model/draft-plan.ts";
 import type { Federation, Hospital } from "./hospitals.ts";
 import type { DemoOptions } from "./options.ts";
-import { ask, command, type Service, service } from "./processes.ts";
+import { ask, command, eachOf, type Service, service } from "./processes.ts";
 import { watchStudy } from "./progress.ts";
 
 export const studyName = "demo";
@@ -34,6 +34,11 @@ export type RoundScores = {
 
 type CheckAnswer = {
   data: { fingerprint: CohortFingerprint; labels: { label: number; name: string | null }[] };
+};
+type DraftSite = {
+  readonly site: SiteId;
+  readonly fingerprint: CohortFingerprint;
+  readonly labels: CheckAnswer["data"]["labels"];
 };
 type Say = (line: string) => void;
 
@@ -90,7 +95,7 @@ export async function enrolAll(
   hospitals: readonly Hospital[],
   { operator, logs, say }: { operator: readonly string[]; logs: string; say: Say },
 ): Promise<void> {
-  for (const { name, home, folder } of hospitals) {
+  await eachOf(hospitals, async ({ name, home, folder }) => {
     const file = join(folder, "invitation.txt");
     await command("consilium", [...operator, "invite", name, "--out", file], join(logs, "coordinator.log"));
     await command(
@@ -99,7 +104,7 @@ export async function enrolAll(
       join(logs, `${name}.log`),
     );
     say(`${name} enrolled with a key of its own`);
-  }
+  });
 }
 
 /** Each hospital looks at its own images; only sizes, spacings and intensity statistics go to whoever drafts the plan. */
@@ -108,8 +113,8 @@ export async function draft(
   { hospitals, labelNames }: Federation,
   { logs, say }: { logs: string; say: Say },
 ) {
-  const checks = [];
-  for (const { name, data, home, split } of hospitals) {
+  const checks: DraftSite[] = [];
+  await eachOf(hospitals, async ({ name, data, home, split }) => {
     const words = [
       "check",
       "--home",
@@ -127,7 +132,7 @@ export async function draft(
     say(
       `${name}: ${cases} ${modality} volumes, labels ${answer.data.labels.map(({ label, name: known }) => known ?? labelNames.get(label) ?? label).join(", ")}`,
     );
-  }
+  });
   const ids = new Set([
     ...labelNames.keys(),
     ...checks.flatMap(({ labels }) => labels.map(({ label }) => label)),
@@ -139,7 +144,9 @@ export async function draft(
     study: studyId(studyName),
     title: options.data === null ? "Phantom CT and MR at three hospitals" : "A federation on one machine",
     labels,
-    sites: checks,
+    sites: checks
+      .map(({ site, fingerprint }) => ({ site, fingerprint }))
+      .sort((a, b) => (a.site < b.site ? -1 : 1)),
     size: options.size,
     partialLabels: options.partialLabels,
     rounds: options.rounds,
@@ -153,17 +160,18 @@ async function startAgents(
   options: DemoOptions,
   logs: string,
 ): Promise<Service[]> {
-  const agents: Service[] = [];
-  for (const { name, home, data, split } of hospitals) {
-    const log = join(logs, `${name}.log`);
-    await command(
-      "site",
-      ["approve", studyName, "--home", home, "--data", data, "--split", split, "--approver", "demo", "--yes"],
-      log,
-    );
-    agents.push(service("site", ["run", "--home", home, ...backendWords(options)], log));
-  }
-  return agents;
+  await approveAll(hospitals, logs);
+  return hospitals.map(({ name, home }) =>
+    service("site", ["run", "--home", home, ...backendWords(options)], join(logs, `${name}.log`)),
+  );
+}
+
+/** Every hospital reads the plan and agrees to it. */
+export async function approveAll(hospitals: readonly Hospital[], logs: string): Promise<void> {
+  await eachOf(hospitals, async ({ name, home, data, split }) => {
+    const words = ["--home", home, "--data", data, "--split", split, "--approver", "demo", "--yes"];
+    await command("site", ["approve", studyName, ...words], join(logs, `${name}.log`));
+  });
 }
 
 export function backendWords({ backend }: DemoOptions): string[] {

@@ -57,7 +57,7 @@ export function readOptions(words: readonly string[]): DemoOptions {
   const defaults = isQuick
     ? { rounds: 2, steps: 6 }
     : isReal
-      ? { rounds: 10, steps: 60 }
+      ? { rounds: 8, steps: 200 }
       : { rounds: 5, steps: 40 };
   const oneOf = <T extends string>(
     name: "size" | "partial-labels",

@@ -12,6 +12,8 @@ const programs = {
   site: join(root, "site-agent/bin/consilium-site.js"),
 };
 const tailLines = 30;
+/** Commands at once: what most machines have cores for. */
+const atOnce = 2;
 
 export type Program = keyof typeof programs;
 export type Run = { readonly code: number; readonly output: string };
@@ -101,6 +103,15 @@ export function service(
 /** For an end that was not planned. */
 export function killAll(): void {
   for (const child of running) child.kill("SIGTERM");
+}
+
+/** Work on every item, a few at once. @throws what the first to fail throws */
+export async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const queue = [...items];
+  const worker = async (): Promise<void> => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
 }
 
 function start(

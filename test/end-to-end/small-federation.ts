@@ -4,10 +4,17 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { draft, enrolAll, studyName, untilListening } from "../demo/federated-run.ts";
+import { approveAll, draft, enrolAll, studyName, untilListening } from "../demo/federated-run.ts";
 import { type Federation, makeHospitals } from "../demo/hospitals.ts";
 import { type DemoOptions, readOptions } from "../demo/options.ts";
 import { ask, command, type Service, service } from "../demo/processes.ts";
+
+type StudyStatus = {
+  readonly phase: string;
+  readonly round: number;
+  readonly last: string;
+  readonly sites: readonly { readonly site: string; readonly accepted: boolean }[];
+};
 
 export type SmallFederation = {
   readonly options: DemoOptions;
@@ -17,12 +24,7 @@ export type SmallFederation = {
   startCoordinator(): Promise<Service>;
   startAgent(name: string, environment?: Readonly<Record<string, string>>): Service;
   openStudy(): Promise<void>;
-  status(): Promise<{
-    phase: string;
-    round: number;
-    last: string;
-    sites: { site: string; accepted: boolean }[];
-  }>;
+  status(): Promise<StudyStatus>;
   /** Records of the log, oldest first. */
   records(): Promise<{ kind: string; [key: string]: unknown }[]>;
   close(): void;
@@ -75,37 +77,9 @@ export async function smallFederation(words: readonly string[]): Promise<SmallFe
       const file = join(out, "plan.json");
       await writeFile(file, JSON.stringify(plan));
       await command("consilium", [...operator, "study", "open", file, "--seed", "1"], log);
-      for (const { name, data: folder, split } of federation.hospitals) {
-        const approval = [
-          "approve",
-          studyName,
-          "--home",
-          home(name),
-          "--data",
-          folder,
-          "--split",
-          split,
-          "--approver",
-          "test",
-          "--yes",
-        ];
-        await command("site", approval, join(logs, `${name}.log`));
-      }
+      await approveAll(federation.hospitals, logs);
     },
-    status: async () => {
-      const url = readFileSync(join(data, "coordinator.url"), "utf8").trim();
-      const token = readFileSync(join(data, "operator.token"), "utf8").trim();
-      const response = await fetch(`${url}/v1/studies/${studyName}`, {
-        headers: { authorization: `Bearer ${token}` },
-      });
-      if (!response.ok) throw new Error(String(response.status));
-      return (await response.json()) as {
-        phase: string;
-        round: number;
-        last: string;
-        sites: { site: string; accepted: boolean }[];
-      }; // StudyAnswer.
-    },
+    status: () => studyStatus(data),
     async records() {
       const { output } = await command(
         "consilium",
@@ -119,6 +93,17 @@ export async function smallFederation(words: readonly string[]): Promise<SmallFe
     },
     close: () => rmSync(out, { recursive: true, force: true }),
   };
+}
+
+/** What the coordinator says of the study to its operator. */
+async function studyStatus(data: string): Promise<StudyStatus> {
+  const url = readFileSync(join(data, "coordinator.url"), "utf8").trim();
+  const token = readFileSync(join(data, "operator.token"), "utf8").trim();
+  const response = await fetch(`${url}/v1/studies/${studyName}`, {
+    headers: { authorization: `Bearer ${token}` },
+  });
+  if (!response.ok) throw new Error(String(response.status));
+  return (await response.json()) as StudyStatus; // Part of a StudyAnswer.
 }
 
 /** The digests of all weights that the study made, round by round. */

@@ -1,4 +1,4 @@
-// The binary of products.wat with fused products, made by fused-products.ts. Change the text, never this.
+// The binary of products.wat with fused products, made by `npm run build:wasm`. Change the text, never this.
 
 export const wasmBase64 =
   "AGFzbQEAAAABQQVgB39/f39/f38AYAV/f39/fwBgAABgE39/f39/f39/f39/f39/f39/f38AYBJ/f39/f39/f39/f39/f39/f38A" +

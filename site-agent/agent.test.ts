@@ -57,6 +57,8 @@ class Surroundings {
   deliveries: Sha256[] = [];
   /** Effects until the process dies. */
   effectsLeft = Number.POSITIVE_INFINITY;
+  /** What keeps a message in the house for a while. */
+  hold: (said: ToCoordinator) => Promise<void> = async () => {};
   train: Work["train"] = async ({ round }) => this.#trained(round);
 
   agent(): Agent {
@@ -94,6 +96,7 @@ class Surroundings {
         send: async (said) => {
           this.#effect();
           this.sent.push(said);
+          await this.hold(said);
         },
       },
       work: {
@@ -300,4 +303,26 @@ t.test("events that wait are bounded, and what must not be lost is not dropped",
   posts.push(agent.post(approval));
   await Promise.all(posts);
   t.strictSame(kinds(around.records), ["plan.approved"]);
+});
+
+t.test("progress that cannot leave at once gives way to newer progress", async (t) => {
+  const around = new Surroundings();
+  let release: () => void = () => {};
+  around.hold = (said) =>
+    said.kind === "progress" ? new Promise((resolve) => (release = () => resolve())) : Promise.resolve();
+  around.train = async ({ round }, { progress }) => {
+    for (const step of [1, 2, 3])
+      progress({ kind: "progress", study, round, phase: "training", step, steps: 3, loss: 1, dice: null });
+    return new Promise(() => {});
+  };
+  const agent = around.agent();
+  const steps = (): number[] => around.sent.flatMap((said) => (said.kind === "progress" ? [said.step] : []));
+  await agent.post(approval);
+  await agent.post(message(offer(1)));
+  await settle();
+  t.strictSame(steps(), [1]);
+  release();
+  await settle();
+  t.strictSame(steps(), [1, 3]);
+  agent.stop();
 });

@@ -80,6 +80,9 @@ export class Agent {
   #state: SiteState;
   #job: Job | null = null;
   #isHandling = false;
+  /** What is to be reported next. */
+  #reported: Progress | null = null;
+  #isReporting = false;
   #end: (end: AgentEnd) => void = () => {};
 
   constructor(records: readonly SiteRecord[], ports: AgentPorts) {
@@ -206,7 +209,23 @@ export class Agent {
     const { channel, tell } = this.#ports;
     const { step, steps, loss } = progress;
     tell({ kind: "job.progress", job: job.kind, step, steps, loss });
-    channel.send(progress).catch((error: unknown) => this.stop({ kind: "failed", error }));
+    this.#reported = progress;
+    if (!this.#isReporting) void this.#report(channel);
+  }
+
+  /** One at a time, and only the newest: a process that is busy with a job would fall behind with each of them. */
+  async #report(channel: AgentPorts["channel"]): Promise<void> {
+    this.#isReporting = true;
+    try {
+      for (let said = this.#reported; said; said = this.#reported) {
+        this.#reported = null;
+        await channel.send(said);
+      }
+    } catch (error) {
+      this.stop({ kind: "failed", error });
+    } finally {
+      this.#isReporting = false;
+    }
   }
 
   /** Upload, then show the envelope. Not awaited: the machine asks again until the update is settled. */

@@ -120,8 +120,8 @@ function addModels(): void {
           return predictImage(options, backendOf(options, context.config), context);
         }),
     );
-  command("evaluate", "score a model file on labelled cases: Dice, HD95, NSD; no coordinator is needed")
-    .requiredOption("--model <file>", "a model file")
+  command("evaluate", "score model files on labelled cases: Dice, HD95, NSD; no coordinator is needed")
+    .requiredOption("--model <file...>", "a model file, or several")
     .requiredOption("--data <folder>", "images with labels")
     .option("--split <split>", "all, last-fifth, or a file whose validation cases are scored", "all")
     .option("--keys <file>", "trusted public keys, one a line")
@@ -130,14 +130,14 @@ function addModels(): void {
     .option("--train-data <folder>", "the atlas's cases, where they are not the training part of the split")
     .action((options: SharedOptions & EvaluateFlags) =>
       run(options, async (context) => {
-        const { evaluateModel } = await import("./commands/evaluate.ts");
-        return evaluateModel(options, backendOf(options, context.config), context);
+        const { evaluateModels } = await import("./commands/evaluate.ts");
+        return evaluateModels(options, backendOf(options, context.config), context);
       }),
     );
 }
 
 type EvaluateFlags = {
-  readonly model: string;
+  readonly model: readonly string[];
   readonly data: string;
   readonly split: string;
   readonly keys?: string;

@@ -16,7 +16,7 @@ import { Value } from "typebox/value";
 import type { Logger } from "../logger.ts";
 import type { SiteSessions } from "../sites/site-sessions.ts";
 
-/** Frames that one connection may send in a minute; progress is at most four a second. */
+/** Frames that one connection may send in a minute; progress is at most one a second. */
 const framesPerMinuteMax = 600;
 /** Frames of one connection that wait to be handled. */
 const framesWaitingMax = 64;

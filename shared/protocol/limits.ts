@@ -30,4 +30,4 @@ export const sessionLifetimeMs = 60 * minuteMs;
 /** How often a site asks whether something is owed. Pushed messages make it faster, a lost one costs this much. */
 export const helloIntervalMs = 5 * secondMs;
 /** Progress messages of one site are shown at most this often. */
-export const progressIntervalMs = 250;
+export const progressIntervalMs = secondMs;

@@ -1,4 +1,4 @@
-// `consilium-site evaluate`: a model file on the labelled cases of a folder, with no coordinator; beside it, if asked
+// `consilium-site evaluate`: model files on the labelled cases of a folder, with no coordinator; beside them, if asked
 // for, the voxel-wise atlas of training cases, which a trained network has to beat.
 
 import type { CaseId } from "../data/study-source.ts";
@@ -16,7 +16,8 @@ import { dataSelection } from "./data-selection.ts";
 import { type ScoreTable, scoreLines, scoreTable } from "./score-table.ts";
 
 export type EvaluateOptions = {
-  readonly model: string;
+  /** Model files; each is scored by the plan that it carries. */
+  readonly model: readonly string[];
   readonly data: string;
   /** `all` for every labelled case, else which cases validate. */
   readonly split: string;
@@ -27,39 +28,53 @@ export type EvaluateOptions = {
   readonly trainData?: string;
 };
 
-export async function evaluateModel(
+type OpenedModel = Awaited<ReturnType<typeof openModelFile>> & { readonly file: string };
+type ModelTable = ScoreTable & Pick<OpenedModel, "version" | "signer" | "file">;
+
+export async function evaluateModels(
   options: EvaluateOptions,
   startBackend: BackendStarter,
   context: CommandContext,
 ): Promise<ExitReason> {
-  const { keys, mirror } = options;
-  const model = await openModelFile(options.model, keys === undefined ? null : await readTrustedKeys(keys));
+  const models = await openModels(options);
   const selected = await selection(options);
   if (selected.validation.length === 0) throw new StudyError("cohort.empty");
   const backend = await startBackend();
   for (const line of backendLines(backend)) context.remark(line);
-  const { plan } = model;
+  const tables: ModelTable[] = [];
+  for (const model of models) tables.push(await modelTable(model, selected, { options, context }));
+  const [first] = models;
+  const baseline =
+    options.baseline === "atlas" && first ? await atlasTable(options, selected, first.plan) : null;
+  const [only, ...others] = tables;
+  const common = { backend: backend.statement.name, baseline };
+  const result = others.length === 0 ? { ...only, ...common } : { ...common, models: tables };
+  present(context, result, [
+    ...tables.flatMap((table) => [...scoreLines(table.version.slice(0, 12), table), ""]),
+    ...(baseline ? scoreLines(`atlas of ${baseline.trainingCases} cases`, baseline) : []),
+  ]);
+  return "done";
+}
+
+async function openModels({ model: files, keys }: EvaluateOptions): Promise<OpenedModel[]> {
+  const trusted = keys === undefined ? null : await readTrustedKeys(keys);
+  const models: OpenedModel[] = [];
+  for (const file of files) models.push({ ...(await openModelFile(file, trusted)), file });
+  return models;
+}
+
+async function modelTable(
+  { plan, weights, version, signer, file }: OpenedModel,
+  { source, validation: cases }: SelectedCases,
+  { options, context }: { options: EvaluateOptions; context: CommandContext },
+): Promise<ModelTable> {
+  const segmenter = segmenterOf(plan, weights, { mirror: options.mirror });
   const onCase = (done: number, total: number): void => context.remark(`case ${done} of ${total}`);
-  const { source, validation: cases } = selected;
-  const segmenter = segmenterOf(plan, model.weights, { mirror });
   const scored = await scoreFolder({
     ...{ plan, source, cases, onCase },
     predict: (volume) => predictVolume(volume, segmenter),
   }).finally(() => segmenter.dispose());
-  const table = scoreTable(scored, plan);
-  const baseline = options.baseline === "atlas" ? await atlasTable(options, selected, model.plan) : null;
-  const result = {
-    version: model.version,
-    signer: model.signer,
-    backend: backend.statement.name,
-    ...table,
-    baseline,
-  };
-  present(context, result, [
-    ...scoreLines(plan.study, table),
-    ...(baseline ? ["", ...scoreLines(`atlas of ${baseline.trainingCases} cases`, baseline)] : []),
-  ]);
-  return "done";
+  return { file, version, signer, ...scoreTable(scored, plan) };
 }
 
 async function selection({ data, split }: EvaluateOptions): Promise<SelectedCases> {

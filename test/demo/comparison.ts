@@ -1,8 +1,9 @@
-// Is the federation worth it? Three models on every hospital's own validation volumes: the start model, the hospital
-// training alone with as many steps from the same start, and the released federated model; and a voxel-wise atlas.
+// Is the federation worth it? On every hospital's own validation volumes: the start model, each hospital training alone
+// with as many steps from the same start, the released federated model, and a voxel-wise atlas.
 
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { backendWords, type FederatedRun, studyName } from "./federated-run.ts";
 import type { Hospital } from "./hospitals.ts";
 import type { DemoOptions } from "./options.ts";
@@ -26,7 +27,10 @@ export type Scores = {
 export type SiteComparison = {
   readonly site: string;
   readonly start: Scores;
+  /** What this hospital trained alone. */
   readonly local: Scores;
+  /** Mean Dice of what each hospital trained alone, in the order of the hospitals: on this hospital's volumes. */
+  readonly everyLocal: readonly { readonly trainedAt: string; readonly dice: number | null }[];
   readonly federated: Scores;
   readonly atlas: Scores | null;
 };
@@ -36,6 +40,10 @@ export type ModelFiles = {
   readonly local: ReadonlyMap<string, string>;
 };
 
+type Evaluation = {
+  readonly models: readonly (Scores & { readonly file: string })[];
+  readonly baseline: Scores | null;
+};
 type Say = (line: string) => void;
 type Comparing = {
   readonly options: DemoOptions;
@@ -114,34 +122,34 @@ export async function compare(
 ): Promise<SiteComparison[]> {
   const rows: SiteComparison[] = [];
   await eachOf(hospitals, async (hospital) => {
-    const score = (model: string, extra: readonly string[] = []) =>
-      ask<Scores & { baseline: Scores | null }>(
-        "site",
-        [
-          "evaluate",
-          "--model",
-          model,
-          "--data",
-          hospital.data,
-          "--split",
-          hospital.split,
-          "--home",
-          hospital.home,
-          "--json",
-          ...extra,
-          ...backendWords(options),
-        ],
-        join(options.out, "logs", `${hospital.name}.evaluate.log`),
+    const locals = hospitals.map(({ name }) => files.local.get(name) ?? "");
+    const { models, baseline } = await ask<Evaluation>(
+      "site",
+      [
+        "evaluate",
+        ...[files.start, files.federated, ...locals].flatMap((file) => ["--model", file]),
+        ...["--data", hospital.data, "--split", hospital.split, "--home", hospital.home],
+        ...["--baseline", "atlas", "--json", ...backendWords(options)],
+      ],
+      join(options.out, "logs", `${hospital.name}.evaluate.log`),
+    );
+    const scored = (file: string): Scores =>
+      scoresOf(
+        expectDefined(
+          models.find((one) => one.file === file),
+          "scores of a model",
+        ),
       );
-    const start = await score(files.start);
-    const local = await score(files.local.get(hospital.name) ?? "");
-    const federated = await score(files.federated, ["--baseline", "atlas"]);
     rows.push({
       site: hospital.name,
-      start: scoresOf(start),
-      local: scoresOf(local),
-      federated: scoresOf(federated),
-      atlas: federated.baseline && scoresOf(federated.baseline),
+      start: scored(files.start),
+      local: scored(files.local.get(hospital.name) ?? ""),
+      everyLocal: hospitals.map(({ name }, at) => ({
+        trainedAt: name,
+        dice: scored(locals[at] ?? "").mean.dice,
+      })),
+      federated: scored(files.federated),
+      atlas: baseline && scoresOf(baseline),
     });
     say(`${hospital.name}: ${hospital.validationCases} validation volumes scored`);
   });
@@ -154,6 +162,12 @@ function scoresOf({ labels, mean }: Scores): Scores {
     labels: labels.map((one) => ({ label: one.label, cases: one.cases, ...only(one) })),
     mean: only(mean),
   };
+}
+
+/** Mean over the hospitals' own models: what a hospital gets, on average, that takes over a neighbour's model or its own. */
+export function meanOfLocals({ everyLocal }: SiteComparison): number | null {
+  const dice = everyLocal.flatMap((one) => one.dice ?? []);
+  return dice.length === 0 ? null : dice.reduce((sum, value) => sum + value, 0) / dice.length;
 }
 
 /** The table as text. */
@@ -172,6 +186,7 @@ export function comparisonTable(rows: readonly SiteComparison[]): string {
           `${`${row.site}  ${label}`.padEnd(34)}${columns.map((column) => cell(diceOf(column, label))).join("")}`,
       ),
       `${`${row.site}  mean`.padEnd(34)}${columns.map((column) => cell(row[column]?.mean.dice)).join("")}`,
+      `${"".padEnd(10)}mean of the ${row.everyLocal.length} local models ${cell(meanOfLocals(row))}`,
     ];
   });
   return [head, ...lines].join("\n");

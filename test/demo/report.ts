@@ -4,7 +4,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { lineChart } from "./chart.ts";
-import type { SiteComparison } from "./comparison.ts";
+import { meanOfLocals, type SiteComparison } from "./comparison.ts";
 import type { FederatedRun } from "./federated-run.ts";
 import type { Picture } from "./pictures.ts";
 
@@ -47,9 +47,9 @@ function page(report: Report, pictures: readonly Picture[]): string {
 <p class="verdict ${evidence.verdict === "verified" ? "good" : "bad"}">Evidence of version <code>${federation.version.slice(0, 16)}</code>: ${html(evidence.verdict)} by the offline verifier</p>
 ${isGpu ? "" : '<p class="note">Trained without a GPU.</p>'}</header>
 <section><h2>Dice on each hospital's own validation volumes</h2>${comparison(report.comparison)}
-<p class="note">Local: the hospital alone, same start, same number of steps. Atlas: the voxel-wise atlas of its own training labels. HD95 in mm in brackets.</p></section>
+<p class="note">Local: the hospital alone, same start, same number of steps; below it, what the three models that were trained alone score here on average. Atlas: the voxel-wise atlas of its own training labels. HD95 in mm in brackets.</p></section>
 <section><h2>Round by round</h2>${curves(federation)}<p class="note">Mean Dice on a fixed set of slices, as each site reported it.</p></section>
-<section><h2>Image, truth, prediction</h2>${pictures.map(({ site, png }) => `<figure><img alt="${html(site)}: image, truth, prediction" src="data:image/png;base64,${Buffer.from(png).toString("base64")}"><figcaption>${html(site)}</figcaption></figure>`).join("")}</section>
+<section><h2>Image, truth, prediction</h2>${pictures.map(({ site, png }) => `<figure><img alt="${html(site)}: image, truth, prediction" src="data:image/png;base64,${Buffer.from(png).toString("base64")}"><figcaption>${html(site)}: image, truth, prediction</figcaption></figure>`).join("")}</section>
 <section><h2>Lineage of the released version</h2><ol class="lineage">${evidence.facts.map((fact) => `<li>${html(fact)}</li>`).join("")}</ol>${evidence.faults.map((fault) => `<p class="bad">${html(fault)}</p>`).join("")}</section>
 <section><h2>What left the hospitals</h2>${sent(report)}</section>
 <footer>${report.cpuSeconds.toFixed(0)} CPU seconds over all processes, ${report.wallSeconds.toFixed(0)} seconds on the clock. Backends: ${federation.backends.map(({ site, name }) => `${html(site)} ${html(name)}`).join(", ")}.</footer>
@@ -88,7 +88,7 @@ function comparison(rows: readonly SiteComparison[]): string {
       "mean",
       columns.map((column) => row[column]?.mean),
       ' class="mean"',
-    )}</tbody>`;
+    )}<tr><th>mean of the ${row.everyLocal.length} local models</th><td></td><td></td><td>${meanOfLocals(row)?.toFixed(3) ?? "–"}</td><td></td></tr></tbody>`;
   });
   return `<table><thead><tr><th></th>${columns.map((column) => `<th>${column}</th>`).join("")}</tr></thead>${body.join("")}</table>`;
 }

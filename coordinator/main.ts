@@ -117,6 +117,7 @@ function addStudies(): void {
     )
     .option("--rounds <number>", "federated rounds", wholeNumber, 20)
     .option("--steps <number>", "training steps of a site in a round", wholeNumber, 50)
+    .option("--batch <number>", "slices of a training step", wholeNumber, 4)
     .addOption(
       new Option("--partial-labels <rule>", "when an organ that is not drawn counts as not contoured")
         .choices(["per-site", "per-case"])

@@ -20,6 +20,7 @@ export type DraftCommandOptions = {
   readonly size: NetworkSize;
   readonly rounds: number;
   readonly steps: number;
+  readonly batch: number;
   readonly partialLabels: "per-site" | "per-case";
   readonly seed: number;
   readonly out: string;
@@ -47,6 +48,7 @@ export function draftStudy(study: string, options: DraftCommandOptions): void {
     partialLabels,
     rounds,
     stepsPerRound: options.steps,
+    batchSize: options.batch,
     seed,
   });
   writeFileSync(options.out, `${JSON.stringify(plan, null, 2)}\n`);

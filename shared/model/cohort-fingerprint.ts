@@ -12,7 +12,8 @@ const Triple = Type.Tuple([PositiveMm, PositiveMm, PositiveMm]);
 export const CohortFingerprint = Type.Object(
   {
     cases: Type.Integer({ minimum: 1, maximum: 1_000_000 }),
-    modality: Type.Union([Type.Literal("CT"), Type.Literal("MR")]),
+    /** `mixed` where some cases are CT and some are MR. */
+    modality: Type.Union([Type.Literal("CT"), Type.Literal("MR"), Type.Literal("mixed")]),
     /** Along R, A and S. */
     spacingMmMedian: Triple,
     shapeMedian: Triple,

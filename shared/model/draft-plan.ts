@@ -29,6 +29,8 @@ export type DraftOptions = {
   readonly partialLabels: StudyPlan["partialLabels"];
   readonly rounds: number;
   readonly stepsPerRound: number;
+  /** Slices of a step. */
+  readonly batchSize: number;
   readonly seed: number;
 };
 
@@ -36,7 +38,8 @@ export type DraftOptions = {
 export type PlanDraft = Omit<StudyPlan, "startVersion" | "parameterManifest">;
 
 export function draftPlan(options: DraftOptions): PlanDraft {
-  const { study, title, labels, sites, size, partialLabels, rounds, stepsPerRound, seed } = options;
+  const { study, title, labels, sites, size, partialLabels, rounds, stepsPerRound, batchSize, seed } =
+    options;
   const { stages } = widths[size];
   const preprocessing = planPreprocessing(
     sites.map(({ fingerprint }) => fingerprint),
@@ -55,7 +58,7 @@ export function draftPlan(options: DraftOptions): PlanDraft {
     preprocessing,
     training: {
       stepsPerRound,
-      batchSize: 4,
+      batchSize,
       learningRate: 3e-3,
       weightDecay: 3e-5,
       gradientNormL2Max: 12,

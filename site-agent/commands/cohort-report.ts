@@ -38,7 +38,9 @@ export function cohortLines(report: CohortReport): string[] {
     `Data      ${caseCount} cases in ${report.layout} layout, ${readableCount} readable, ${labelledCount} with labels`,
     `          ${training} train, ${validation} validate`,
     ...(fingerprint
-      ? [`          ${fingerprint.modality}, labels and the cases that hold them: ${labels.join(", ")}`]
+      ? [
+          `          ${fingerprint.modality === "mixed" ? "CT and MR" : fingerprint.modality}, labels and the cases that hold them: ${labels.join(", ")}`,
+        ]
       : []),
     ...report.refused.map(({ number, code, remedy }) => `  refused  case ${number}: ${remedy} (${code})`),
     ...report.remarks.map(({ number, code, remark }) => `  remark   case ${number}: ${remark} (${code})`),

@@ -80,14 +80,11 @@ function foregroundSample({ voxels }: Volume, labelmap: Labelmap): Float32Array 
   return sample;
 }
 
-/** CT when most cases reach below what MR can hold. */
+/** CT are the cases that reach below what MR can hold. */
 function guessedModality(cases: readonly CaseFingerprint[]): Modality {
-  return percentile(
-    Float64Array.from(cases, ({ intensityMin }) => intensityMin),
-    0.5,
-  ) < CT_INTENSITY_BELOW
-    ? "CT"
-    : "MR";
+  const count = cases.filter(({ intensityMin }) => intensityMin < CT_INTENSITY_BELOW).length;
+  if (count === 0) return "MR";
+  return count === cases.length ? "CT" : "mixed";
 }
 
 function foregroundStatistics(cases: readonly CaseFingerprint[]): CohortFingerprint["foreground"] {

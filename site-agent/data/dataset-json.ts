@@ -86,6 +86,9 @@ function labelNames(labels: Static<typeof DatasetJson>["labels"]): ReadonlyMap<n
 
 function modalityOf(channel: string | undefined): Modality | null {
   if (channel === undefined) return null;
-  if (/\bct\b/i.test(channel)) return "CT";
-  return /\bmri?\b|^t[12]|flair/i.test(channel) ? "MR" : null;
+  const isCt = /\bct\b/i.test(channel);
+  const isMr = /\bmri?\b|^t[12]|flair/i.test(channel);
+  if (isCt && isMr) return "mixed";
+  if (isCt) return "CT";
+  return isMr ? "MR" : null;
 }

@@ -136,6 +136,8 @@ t.test("dataset.json gives label names in both of its forms", async (t) => {
   );
   t.strictSame([...decathlon.labelNames], [[1, "Anterior"]]);
   t.equal(decathlon.modality, "MR");
+  const both = parseDatasetJson(`{"channel_names":{"0":"CT or MR"},"labels":{"background":0,"liver":1}}`);
+  t.equal(both.modality, "mixed");
 });
 
 t.test("a dataset.json that cannot be trusted is refused", async (t) => {

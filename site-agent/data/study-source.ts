@@ -24,7 +24,8 @@ export interface OpenedCase {
   readonly replacedVoxels: number;
 }
 
-export type Modality = "CT" | "MR";
+/** `mixed` where some cases are CT and some are MR. */
+export type Modality = "CT" | "MR" | "mixed";
 
 export interface StudySource {
   readonly cases: readonly CaseListing[];

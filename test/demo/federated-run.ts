@@ -130,7 +130,7 @@ export async function draft(
     checks.push({ site: siteId(name), fingerprint: answer.data.fingerprint, labels: answer.data.labels });
     const { cases, modality } = answer.data.fingerprint;
     say(
-      `${name}: ${cases} ${modality} volumes, labels ${answer.data.labels.map(({ label, name: known }) => known ?? labelNames.get(label) ?? label).join(", ")}`,
+      `${name}: ${cases} ${modality === "mixed" ? "CT and MR" : modality} volumes, labels ${answer.data.labels.map(({ label, name: known }) => known ?? labelNames.get(label) ?? label).join(", ")}`,
     );
   });
   const ids = new Set([
@@ -151,6 +151,7 @@ export async function draft(
     partialLabels: options.partialLabels,
     rounds: options.rounds,
     stepsPerRound: options.steps,
+    batchSize: options.batchSize,
     seed: options.seed,
   });
 }

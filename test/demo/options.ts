@@ -12,6 +12,8 @@ export type DemoOptions = {
   readonly partialLabels: "per-site" | "per-case";
   readonly rounds: number;
   readonly steps: number;
+  /** Slices of a step: the phantoms are learnt sooner from many small steps. */
+  readonly batchSize: number;
   readonly recipe: string;
   readonly size: "small" | "medium" | "large";
   readonly backend: string | null;
@@ -58,7 +60,7 @@ export function readOptions(words: readonly string[]): DemoOptions {
     ? { rounds: 2, steps: 6 }
     : isReal
       ? { rounds: 8, steps: 200 }
-      : { rounds: 5, steps: 40 };
+      : { rounds: 8, steps: 50 };
   const oneOf = <T extends string>(
     name: "size" | "partial-labels",
     fallback: T,
@@ -69,11 +71,7 @@ export function readOptions(words: readonly string[]): DemoOptions {
     if (found === undefined) faults.push(`--${name} must be one of ${allowed.join(", ")}`);
     return found ?? fallback;
   };
-  const size = oneOf<DemoOptions["size"]>("size", isReal && !isQuick ? "medium" : "small", [
-    "small",
-    "medium",
-    "large",
-  ]);
+  const size = oneOf<DemoOptions["size"]>("size", isQuick ? "small" : "medium", ["small", "medium", "large"]);
   const partialLabels = oneOf<DemoOptions["partialLabels"]>("partial-labels", "per-site", [
     "per-site",
     "per-case",
@@ -90,6 +88,7 @@ export function readOptions(words: readonly string[]): DemoOptions {
     partialLabels,
     rounds: whole("rounds", defaults.rounds),
     steps: whole("steps", defaults.steps),
+    batchSize: isReal ? 4 : 2,
     recipe,
     size,
     backend: values.backend ?? null,

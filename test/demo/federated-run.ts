@@ -21,6 +21,12 @@ export type FederatedRun = {
   readonly labels: readonly { id: number; name: string }[];
   /** Per round and site, as the sites reported it: mean Dice of each label on the fixed slices. */
   readonly rounds: readonly RoundScores[];
+  /** The start version and what each round made of it, with the digests of their weights. */
+  readonly versions: readonly {
+    readonly round: number;
+    readonly version: string;
+    readonly weights: string;
+  }[];
   readonly backends: readonly { site: string; name: string; isGpu: boolean }[];
   /** Bytes of one update's tensors, and of all that were sent. */
   readonly bytes: { readonly perUpdate: number; readonly updates: number; readonly weights: number };
@@ -226,7 +232,9 @@ type Payload = {
   backend: { name: string; isGpu: boolean };
 };
 
-function summary(records: readonly LogRecord[]): Pick<FederatedRun, "rounds" | "backends" | "bytes"> {
+function summary(
+  records: readonly LogRecord[],
+): Pick<FederatedRun, "rounds" | "versions" | "backends" | "bytes"> {
   const of = (kind: string): LogRecord[] => records.filter((record) => record.kind === kind);
   const payload = (record: LogRecord): Payload => {
     const { payload: text } = record["envelope"] as { payload: string }; // These records carry an envelope.
@@ -251,14 +259,18 @@ function summary(records: readonly LogRecord[]): Pick<FederatedRun, "rounds" | "
   const backends = new Map(
     updates.map(({ site, backend }) => [site, { site, name: backend.name, isGpu: backend.isGpu }]),
   );
-  const weights = of("version.created").map((record) => (record["weights"] as { bytes: number }).bytes); // Of the record's schema.
+  const versions = of("version.created").map((record) => {
+    const { sha256, bytes } = record["weights"] as { sha256: string; bytes: number }; // Of the record's schema.
+    return { round: Number(record["round"]), version: String(record["version"]), weights: sha256, bytes };
+  });
   return {
     rounds,
+    versions: versions.map(({ round, version, weights }) => ({ round, version, weights })),
     backends: [...backends.values()],
     bytes: {
       perUpdate: updates[0]?.delta.bytes ?? 0,
       updates: updates.reduce((sum, { delta }) => sum + delta.bytes, 0),
-      weights: weights[0] ?? 0,
+      weights: versions[0]?.bytes ?? 0,
     },
   };
 }

@@ -44,7 +44,7 @@ export async function until<T>(look: () => Promise<T>, fits: (answer: T) => bool
 export async function smallFederation(words: readonly string[]): Promise<SmallFederation> {
   const out = mkdtempSync(join(tmpdir(), "consilium-end-to-end-"));
   chmodSync(out, 0o755); // So that the database can live in it, whoever runs it.
-  const options = { ...readOptions(["--quick", "--backend", "wasm", ...words]), out };
+  const options = { ...readOptions(words), out };
   const federation = await makeHospitals(options);
   const [logs, data] = [join(out, "logs"), join(out, "coordinator")];
   await mkdir(logs, { recursive: true });

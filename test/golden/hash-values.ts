@@ -9,13 +9,15 @@ export function hashValues(name: string, count: number): Float32Array {
   });
 }
 
-function fnv1a(text: string): number {
+/** FNV-1a of the UTF-8 bytes, 32 bits. */
+export function fnv1a(text: string): number {
   let hash = 0x811c9dc5;
   for (const byte of new TextEncoder().encode(text)) hash = Math.imul(hash ^ byte, 0x01000193);
   return hash >>> 0;
 }
 
-function mix(value: number): number {
+/** Every bit of the result depends on every bit of the value. */
+export function mix(value: number): number {
   let x = value;
   x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
   x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);

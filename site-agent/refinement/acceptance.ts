@@ -1,0 +1,55 @@
+// Whether a refined mask replaces the prompter's. With the prompter as arbiter a refined mask that contradicts it without
+// being sure of itself is refused; without it, only the model's own word counts.
+
+import { overlap } from "../evaluation/overlap.ts";
+import { clampedLogit } from "../prompts/mask-logits.ts";
+
+/** "prompter": acceptance and merging may look at the prompter's masks; "model": they may not. */
+export type Arbiter = "prompter" | "model";
+
+/** Inferred: below this overlap with the prompter's mask the model must be sure of itself. */
+export const AGREEMENT_DICE_MIN = 0.3;
+/** Inferred: predicted IoU from which the model is sure of itself. */
+export const SURE_SCORE_MIN = 0.5;
+
+export type Verdict = "accepted" | "object-absent" | "contradicts-prompter";
+
+/** Two masks of one slice at the same size, and what the model says about its own. */
+export type Claim = {
+  readonly refined: Uint8Array;
+  readonly initial: Uint8Array;
+  readonly iouScore: number;
+  readonly objectLogit: number;
+};
+
+export function verdictOn({ refined, initial, iouScore, objectLogit }: Claim, arbiter: Arbiter): Verdict {
+  if (!(objectLogit > 0)) return "object-absent";
+  if (arbiter === "model" || iouScore >= SURE_SCORE_MIN) return "accepted";
+  return diceOf(refined, initial) < AGREEMENT_DICE_MIN ? "contradicts-prompter" : "accepted";
+}
+
+/** 0 where both masks are empty: they agree on nothing. */
+function diceOf(a: Uint8Array, b: Uint8Array): number {
+  const counts = { predicted: 0, truth: 0, both: 0 };
+  a.forEach((value, pixel) => {
+    const other = b[pixel] ?? 0;
+    if (value !== 0) counts.predicted += 1;
+    if (other !== 0) counts.truth += 1;
+    if (value !== 0 && other !== 0) counts.both += 1;
+  });
+  return overlap(counts)?.dice ?? 0;
+}
+
+/** Small, so that a kept mask wins over background and loses to every other object that is surer. */
+const KEPT_LOGIT_MIN = 0.01;
+
+/**
+ * The prompter's mask as logits, for an object that keeps it: its log-odds, with the sign of its mask, because the
+ * likeliest of many classes may have a probability below one half.
+ */
+export function keptLogits(probabilities: Float32Array, initial: Uint8Array): Float32Array {
+  return probabilities.map((probability, pixel) => {
+    const logit = clampedLogit(probability);
+    return initial[pixel] === 0 ? Math.min(logit, -KEPT_LOGIT_MIN) : Math.max(logit, KEPT_LOGIT_MIN);
+  });
+}

@@ -3,9 +3,9 @@
 
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { float32Values, readTensorBundle } from "@consilium/shared/encoding/tensor-bundle.ts";
-import { type Static, Type } from "typebox";
+import { type Static, type TSchema, Type } from "typebox";
 import { Value } from "typebox/value";
 import { hashValues } from "../golden/hash-values.ts";
 
@@ -14,6 +14,8 @@ export type CaseTensor = {
   readonly values: Float32Array | Int32Array | Uint8Array;
 };
 type Tensors = ReadonlyMap<string, CaseTensor>;
+
+const FAULTS_MAX = 8;
 
 const Tolerance = Type.Object({
   absmax: Type.Optional(Type.Number()),
@@ -37,8 +39,9 @@ const Manifest = Type.Object({
     Type.Object({
       name: Type.String(),
       shape: Type.Array(Type.Integer({ minimum: 1 })),
-      offset: Type.Number(),
-      scale: Type.Number(),
+      // Absent from a second name of another tensor.
+      offset: Type.Optional(Type.Number()),
+      scale: Type.Optional(Type.Number()),
       alias_of: Type.Optional(Type.String()),
     }),
   ),
@@ -65,12 +68,10 @@ export class CaseError extends Error {
 
 /** @throws CaseError where a file is missing or says something else than the others */
 export function readCaseFolder(path: string): CaseFolder {
-  const json = (file: string): unknown => {
-    if (!existsSync(join(path, file))) throw new CaseError(`${file} is missing`);
-    return JSON.parse(readFileSync(join(path, file), "utf8"));
-  };
-  const { config, notes } = Value.Parse(ConfigFile, json("config.json"));
-  const manifest = Value.Parse(Manifest, json("weights-manifest.json"));
+  const parsed = <Schema extends TSchema>(schema: Schema, file: string): Static<Schema> =>
+    parseFile(schema, join(path, file));
+  const { config, notes } = parsed(ConfigFile, "config.json");
+  const manifest = parsed(Manifest, "weights-manifest.json");
   const own = manifest.params.filter(({ alias_of: alias }) => alias === undefined);
   const stored = readTensors(path, "weights.safetensors");
   const weights = new Map(
@@ -86,10 +87,19 @@ export function readCaseFolder(path: string): CaseFolder {
       ...readTensors(path, "outputs.safetensors"),
       ...readTensors(path, "grads.safetensors"),
     ]),
-    tolerances: Value.Parse(Type.Record(Type.String(), Tolerance), json("tolerances.json")),
+    tolerances: parsed(Type.Record(Type.String(), Tolerance), "tolerances.json"),
     weights,
     weightShapes: new Map(own.map(({ name, shape }) => [name, shape])),
   };
+}
+
+function parseFile<Schema extends TSchema>(schema: Schema, file: string): Static<Schema> {
+  if (!existsSync(file)) throw new CaseError(`${basename(file)} is missing`);
+  const value: unknown = JSON.parse(readFileSync(file, "utf8"));
+  if (Value.Check(schema, value)) return value;
+  const faults = Value.Errors(schema, value).slice(0, FAULTS_MAX);
+  const text = faults.map(({ instancePath, message }) => `${instancePath} ${message}`).join("; ");
+  throw new CaseError(`${basename(file)} is not understood: ${text}`);
 }
 
 function storedWeight(stored: Tensors, name: string): Float32Array | undefined {
@@ -98,7 +108,10 @@ function storedWeight(stored: Tensors, name: string): Float32Array | undefined {
 }
 
 /** float32(offset + scale * hash), computed in double precision and rounded once. */
-function formula(seed: string, { name, shape, offset, scale }: Manifest["params"][number]): Float32Array {
+function formula(
+  seed: string,
+  { name, shape, offset = 0, scale = 0 }: Manifest["params"][number],
+): Float32Array {
   const count = shape.reduce((product, size) => product * size, 1);
   return hashValues(`${seed}${name}`, count).map((value) => offset + scale * value);
 }

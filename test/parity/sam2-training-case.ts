@@ -149,9 +149,11 @@ function diceAndEntropy(
   const truth = targetOf<tf.Rank.R4>(folder, target);
   const divided = tf.div(logits, settings.divisor);
   const share = tf.sigmoid(divided);
-  const common = tf.add(tf.mul(tf.sum(tf.mul(share, truth)), 2), settings.smoothAbove);
-  const dice = tf.sub(1, tf.div(common, tf.add(tf.add(tf.sum(share), tf.sum(truth)), settings.smoothBelow)));
-  const entropy = tf.mean(crossEntropy(divided, truth));
+  // Over rows and then over their sums: one long sum in single precision is the largest error of all.
+  const sum = (images: tf.Tensor) => tf.sum(tf.sum(images, -1));
+  const common = tf.add(tf.mul(sum(tf.mul(share, truth)), 2), settings.smoothAbove);
+  const dice = tf.sub(1, tf.div(common, tf.add(tf.add(sum(share), sum(truth)), settings.smoothBelow)));
+  const entropy = tf.div(sum(crossEntropy(divided, truth)), logits.size);
   comparison.offer(`${name}/dice`, () => plain(dice));
   comparison.offer(`${name}/bce`, () => plain(entropy));
   return tf.add(tf.mul(dice, settings.diceWeight), tf.mul(entropy, settings.entropyWeight));

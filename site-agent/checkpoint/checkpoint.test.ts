@@ -4,13 +4,15 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { float32Tensor, writeTensorBundle } from "@consilium/shared/encoding/tensor-bundle.ts";
+import { sam2Parameters } from "@consilium/shared/model/sam2-parameters.ts";
+import { sam2Variants } from "@consilium/shared/model/sam2-variants.ts";
 import t from "tap";
 import { memorySource } from "./byte-source.ts";
 import { float32From } from "./float32-from.ts";
 import { CheckpointMismatch, type ExpectedTensor } from "./match-tensors.ts";
 import { openCheckpoint, readTensors } from "./open-checkpoint.ts";
 import { describeIdentity, sam2Identity } from "./sam2-identity.ts";
-import { EXPANSION_MAX, type StoredTensors } from "./stored-tensor.ts";
+import { EXPANSION_MAX, elementsOf, rowMajorStrides, type StoredTensors } from "./stored-tensor.ts";
 import {
   type FixtureEntry,
   type FixtureTensor,
@@ -247,12 +249,51 @@ t.test("size and release are told from the tensors, published files from their d
   const of = (width: number, blocks: number, more?: string[]) => sam2Identity(trunk(width, blocks, more), "");
   t.match(of(96, 12, ["no_obj_embed_spatial"]), { variant: "tiny", release: "2.1", published: null });
   t.match(of(96, 16), { variant: "small", release: "2.0" });
-  t.match(of(112, 24), { variant: "base_plus" });
+  t.match(of(112, 24), { variant: "base-plus" });
   t.match(of(144, 48), { variant: "large" });
-  t.match(of(16, 7), { variant: null });
+  t.match(of(16, 7), { variant: "micro" });
+  t.match(of(16, 8), { variant: null });
   const tiny = "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69";
   t.equal(describeIdentity(sam2Identity(trunk(96, 12), tiny)), "known: sam2.1_hiera_tiny");
   t.equal(describeIdentity(of(96, 12)), "unknown: SAM 2.0, size of tiny");
+});
+
+t.test("a whole model opens from the zip form and is refused as another release or size", async (t) => {
+  const specs = sam2Parameters(sam2Variants.micro);
+  const values = specs.map(({ shape }, index) =>
+    Float32Array.from({ length: elementsOf(shape) }, (_, element) => index + element / 8),
+  );
+  const write = (names: (name: string) => boolean): string => {
+    const kept = specs.flatMap((spec, index) => (names(spec.name) ? [{ ...spec, index }] : []));
+    const tensors = kept.map(({ name, shape, index }) => {
+      return { name, key: `${index}`, count: elementsOf(shape), shape, strides: rowMajorStrides(shape) };
+    });
+    const data = kept.map(({ index }) => [`${index}`, new Uint8Array(values[index]?.buffer ?? [])] as const);
+    const path = join(t.testdir(), "micro.pt");
+    writeFileSync(path, zipFile(torchEntries(pickledModel(tensors), Object.fromEntries(data))));
+    return path;
+  };
+  const checkpoint = await openCheckpoint(
+    write(() => true),
+    { expected: specs },
+  );
+  t.equal(checkpoint.description, "unknown: SAM 2.1, size of micro");
+  for (const [index, { name }] of specs.entries()) {
+    const read = expectDefined(checkpoint.tensors.get(name), name).read();
+    const isSame = read.every((value, element) => value === values[index]?.[element]);
+    if (!isSame || read.length !== values[index]?.length) t.fail(name);
+  }
+  checkpoint.close();
+
+  const old = write((name) => name !== "no_obj_embed_spatial" && !name.startsWith("obj_ptr_tpos_proj"));
+  const refused = await openCheckpoint(old, { expected: specs }).catch((error: unknown) => error);
+  t.match(refused, { message: /unknown: SAM 2.0, size of micro; 3 missing: .*no_obj_embed_spatial/ });
+  const tiny = sam2Parameters(sam2Variants.tiny);
+  const other = await openCheckpoint(
+    write(() => true),
+    { expected: tiny },
+  ).catch((error: unknown) => error);
+  t.ok(other instanceof CheckpointMismatch && other.differences.misshaped.length > 100, "all at once");
 });
 
 const LEGACY = fileURLToPath(new URL("../../../shared/data/weights/obelisk-tcia-pancreas/", import.meta.url));

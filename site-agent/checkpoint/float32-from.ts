@@ -65,17 +65,23 @@ function turnRound(bytes: Uint8Array<ArrayBuffer>, size: number): void {
 
 /** IEEE 754 binary16. */
 function halves(codes: Uint16Array): Float32Array {
-  return Float32Array.from(codes, (code) => {
-    const sign = code & 0x8000 ? -1 : 1;
-    const exponent = (code >> 10) & 0x1f;
-    const fraction = code & 0x3ff;
-    if (exponent === 0x1f) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-    if (exponent === 0) return sign * (fraction / HALF_FRACTION) * 2 ** (1 - HALF_EXPONENT_BIAS);
-    return sign * (1 + fraction / HALF_FRACTION) * 2 ** (exponent - HALF_EXPONENT_BIAS);
-  });
+  const values = new Float32Array(codes.length);
+  for (let index = 0; index < codes.length; index += 1) values[index] = halfValue(codes[index] ?? 0);
+  return values;
+}
+
+function halfValue(code: number): number {
+  const sign = code & 0x8000 ? -1 : 1;
+  const exponent = (code >> 10) & 0x1f;
+  const fraction = code & 0x3ff;
+  if (exponent === 0x1f) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
+  if (exponent === 0) return sign * (fraction / HALF_FRACTION) * 2 ** (1 - HALF_EXPONENT_BIAS);
+  return sign * (1 + fraction / HALF_FRACTION) * 2 ** (exponent - HALF_EXPONENT_BIAS);
 }
 
 /** The upper half of a float32. */
 function brainHalves(codes: Uint16Array): Float32Array {
-  return new Float32Array(Uint32Array.from(codes, (code) => code << 16).buffer);
+  const bits = new Uint32Array(codes.length);
+  for (let index = 0; index < codes.length; index += 1) bits[index] = (codes[index] ?? 0) << 16;
+  return new Float32Array(bits.buffer);
 }

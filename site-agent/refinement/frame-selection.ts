@@ -37,16 +37,14 @@ export type MemoryChoice = {
   /** Query minus memory, in slices: positive where the memory lies before. */
   readonly distance: number;
   readonly isConditioning: boolean;
-  /** Row of the temporal encoding `maskmem_tpos_enc`. */
+  /** Place in time as the model counts it: 0 for conditioning slices, else the more the nearer. */
   readonly slot: number;
 };
 
-/** Rows of the temporal encoding; the last belongs to conditioning slices. */
-const SLOT_COUNT = 7;
-
 /**
  * The memories of one slice, conditioning ones first, each kind nearest first and of equal ones the earlier. A slice is
- * never its own memory. Slot d - 1 is that of distance d, on either side; slices further away share the last of these.
+ * never its own memory. The slot follows the distance on either side; slices too far for one of their own share the
+ * last. SAM 2, track_step: slot 0 has the last row of `maskmem_tpos_enc`, slot `memoryFrameCount` - d the row d - 1.
  */
 export function memoriesOf(
   query: number,
@@ -54,13 +52,22 @@ export function memoriesOf(
     remembered,
     conditioning,
   }: { readonly remembered: readonly number[]; readonly conditioning: readonly number[] },
-  { conditioningCountMax, memoryCountMax }: RefinementPlan,
+  { conditioningCountMax, memoryCountMax, memoryFrameCount }: RefinementPlan,
 ): MemoryChoice[] {
   const chosen = nearest(query, conditioning).slice(0, conditioningCountMax);
   const others = nearest(query, remembered).filter((slice) => !chosen.includes(slice));
+  const slotOf = (slice: number): number =>
+    memoryFrameCount - Math.min(Math.abs(query - slice), memoryFrameCount - 1);
+  const memory = (slice: number, isConditioning: boolean): MemoryChoice => ({
+    slice,
+    distance: query - slice,
+    isConditioning,
+    slot: isConditioning ? 0 : slotOf(slice),
+  });
+  const countMax = memoryFrameCount > 1 ? memoryCountMax : 0; // One slot alone is the conditioning slices'.
   return [
-    ...chosen.map((slice) => memory({ query, slice, isConditioning: true })),
-    ...others.slice(0, memoryCountMax).map((slice) => memory({ query, slice, isConditioning: false })),
+    ...chosen.map((slice) => memory(slice, true)),
+    ...others.slice(0, countMax).map((slice) => memory(slice, false)),
   ];
 }
 
@@ -68,11 +75,4 @@ function nearest(query: number, slices: readonly number[]): number[] {
   return slices
     .filter((slice) => slice !== query)
     .sort((a, b) => Math.abs(query - a) - Math.abs(query - b) || a - b);
-}
-
-function memory(choice: { query: number; slice: number; isConditioning: boolean }): MemoryChoice {
-  const { query, slice, isConditioning } = choice;
-  const distance = query - slice;
-  const slot = isConditioning ? SLOT_COUNT - 1 : Math.min(Math.abs(distance), SLOT_COUNT - 1) - 1;
-  return { slice, distance, isConditioning, slot };
 }

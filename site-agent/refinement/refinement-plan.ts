@@ -15,6 +15,8 @@ export type RefinementPlan = {
   readonly conditioningCountMax: number;
   /** Other slices that one slice looks at, on both sides together. */
   readonly memoryCountMax: number;
+  /** Rows of the model's temporal encoding, as its record says. */
+  readonly memoryFrameCount: number;
   /** Slices between prompted ones are refined too, from memory alone. */
   readonly gaps: "refined" | "left";
 };
@@ -26,6 +28,7 @@ export const REFINEMENT_PLAN: RefinementPlan = {
   conditioningScoreMin: 0.7,
   conditioningCountMax: 4,
   memoryCountMax: 6,
+  memoryFrameCount: 7,
   gaps: "refined",
 };
 

@@ -41,21 +41,23 @@ t.test(
     t.strictSame(
       chosen.map(({ slice, distance, slot, isConditioning }) => [slice, distance, slot, isConditioning]),
       [
-        [5, -1, 6, true],
-        [0, 4, 6, true],
-        [3, 1, 0, false],
-        [2, 2, 1, false],
-        [6, -2, 1, false],
-        [1, 3, 2, false],
-        [7, -3, 2, false],
+        [5, -1, 0, true],
+        [0, 4, 0, true],
+        [3, 1, 6, false],
+        [2, 2, 5, false],
+        [6, -2, 5, false],
+        [1, 3, 4, false],
+        [7, -3, 4, false],
       ],
     );
     t.strictSame(
       memoriesOf(0, { remembered: [20], conditioning: [] }, plan).map(({ slot }) => slot),
-      [5],
+      [1],
       "far ones share the last",
     );
     t.strictSame(memoriesOf(3, { remembered: [3], conditioning: [3] }, plan), []);
+    const single = { ...plan, memoryFrameCount: 1 };
+    t.strictSame(memoriesOf(3, { remembered: [2], conditioning: [] }, single), [], "no row for other slices");
   },
 );
 

@@ -124,8 +124,11 @@ t.test("prompts from the truth hold a box or points, never a mask", async (t) =>
   // 20 pixels of a model's image of 1024 are less than a third of one here.
   const fine = { image: { height: 1024, width: 1024 }, prng: new Prng(2) };
   const jitter = { share: 1, pixelsMax: 20 };
-  const moved = truthPrompt(truth, place, { ...fine, kind: { kind: "box", jitter } });
-  t.ok(Math.abs((moved?.box?.x1 ?? 0) - 2) <= 20 / 64, `${moved?.box?.x1}`);
+  const moved = Array.from({ length: 100 }, () => {
+    const prompt = truthPrompt(truth, place, { ...fine, kind: { kind: "box", jitter } });
+    return Math.abs((prompt?.box?.x1 ?? 99) - 2);
+  }).reduce((most, one) => Math.max(most, one));
+  t.ok(moved > 0.25 && moved <= 20 / 64, `${moved} pixels`);
 });
 
 const drawn = painted([

@@ -6,7 +6,7 @@ import { verifyBundle } from "./commands/audit-commands.ts";
 import { exitCodes } from "./exit-codes.ts";
 
 const usage =
-  "usage: npm run verify -- BUNDLE --keys FILE [--witness FILE] [--json]\n  --keys     public keys of the coordinators that you trust, one a line\n  --witness  a checkpoint that a site has kept (consilium-site check prints where)";
+  "usage: npm run verify -- BUNDLE --keys FILE [--witness FILE] [--json]\n  --keys     public keys of the coordinators that you trust, one a line\n  --witness  a checkpoint that a site has kept (in its journal; docs/OPERATIONS.md says how to take it out)";
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({

@@ -6,7 +6,7 @@ import { assert } from "@consilium/shared/base/assert.ts";
 import type { Clock } from "@consilium/shared/base/clock.ts";
 import { openCheckpoint, signCheckpoint } from "@consilium/shared/crypto/checkpoint.ts";
 import type { SigningKey } from "@consilium/shared/crypto/keys.ts";
-import { equalBytes, leafHash, MerkleTree } from "@consilium/shared/crypto/merkle.ts";
+import { equalBytes, leafHash, MerkleTree, type TreeHead } from "@consilium/shared/crypto/merkle.ts";
 import {
   evolveFederation,
   type FederationState,
@@ -14,7 +14,7 @@ import {
 } from "@consilium/shared/protocol/federation.ts";
 import type { LogEntry, LogRecord } from "@consilium/shared/protocol/records.ts";
 import { protocolVersion } from "@consilium/shared/protocol/version.ts";
-import { LogConflictError, type LogStore } from "../persistence/ports.ts";
+import { LogConflictError, type LogStore, type StoredCheckpoint } from "../persistence/ports.ts";
 import { project, type RowChange, rowKey } from "../persistence/projection.ts";
 import { fromStored, LeafError, toStored } from "./leaf.ts";
 
@@ -55,7 +55,8 @@ export class AuditLog {
   static async open(options: AuditLogOptions): Promise<AuditLog> {
     const log = new AuditLog(options);
     await log.#refresh();
-    await log.#checkSignedHead();
+    // Another coordinator may append in between; what it appends is signed.
+    while ((await options.store.size()) > log.size) if (!(await log.#refresh())) throw unsigned();
     if (log.size === 0) {
       const { origin, key } = options;
       await log.append(() => [
@@ -93,27 +94,33 @@ export class AuditLog {
     this.#listeners.add(listener);
   }
 
-  /** See what other coordinators have appended. */
-  refresh(): Promise<void> {
-    return this.#inTurn(() => this.#refresh());
+  /** See what other coordinators have appended. @throws LeafError when it is not what they have signed */
+  async refresh(): Promise<void> {
+    await this.#inTurn(() => this.#refresh());
   }
 
   /**
    * Append what `decide` asks for under the latest state, all or nothing. `decide` may be called again, and whatever
-   * it throws is thrown here with nothing appended.
+   * it throws under the latest state is thrown here with nothing appended.
    */
   append(decide: (state: FederationState, nowMs: number) => readonly LogRecord[]): Promise<LogEntry[]> {
     return this.#inTurn(async () => {
       for (let conflicts = 0; ; conflicts += 1) {
         assert(conflicts < conflictsMax, "the log never stops changing under this coordinator");
         const nowMs = this.#clock.nowMs();
-        const records = decide(this.#state, nowMs);
+        let records: readonly LogRecord[];
+        try {
+          records = decide(this.#state, nowMs);
+        } catch (error) {
+          if (await this.#refresh()) continue; // What is refused may be allowed by what another coordinator appended.
+          throw error;
+        }
         if (records.length === 0) return [];
         try {
           return await this.#commit(records, nowMs);
         } catch (error) {
           if (!(error instanceof LogConflictError)) throw error;
-          await this.#refresh();
+          if (!(await this.#refresh())) throw unsigned();
         }
       }
     });
@@ -145,33 +152,51 @@ export class AuditLog {
     return entries;
   }
 
-  async #refresh(): Promise<void> {
-    for (;;) {
-      const page = await this.#store.read(this.size, pageEntries);
-      if (page.length === 0) return;
-      const entries = page.map(fromStored);
-      const state = entries.reduce(evolveFederation, this.#state);
-      for (const { leaf } of page) this.#tree.append(leafHash(new TextEncoder().encode(leaf)));
-      this.#adopt(entries, state, this.#sign());
+  /** Take over the entries up to the latest signed head. Returns whether there were any. */
+  async #refresh(): Promise<boolean> {
+    const stored = await this.#store.latestCheckpoint();
+    if ((stored?.size ?? 0) < this.size)
+      throw new LeafError("the database has lost entries that were signed: see `consilium audit verify`");
+    if (!stored || stored.size === this.size) return false;
+    const before = this.size;
+    try {
+      const entries = await this.#readUpTo(this.#signedHead(stored));
+      this.#adopt(entries, entries.reduce(evolveFederation, this.#state), stored.note);
+      return true;
+    } catch (error) {
+      this.#tree.truncate(before);
+      throw error;
     }
+  }
+
+  async #readUpTo(head: TreeHead): Promise<LogEntry[]> {
+    const entries: LogEntry[] = [];
+    while (this.size < head.size) {
+      const page = await this.#store.read(this.size, Math.min(pageEntries, head.size - this.size));
+      if (page.length === 0) break;
+      entries.push(...page.map(fromStored));
+      for (const { leaf } of page) this.#tree.append(leafHash(new TextEncoder().encode(leaf)));
+    }
+    if (this.size !== head.size || !equalBytes(head.root, this.#tree.root()))
+      throw new LeafError("the stored log is not the one that was signed last: see `consilium audit verify`");
+    return entries;
+  }
+
+  #signedHead({ size, note }: StoredCheckpoint): TreeHead {
+    let head: TreeHead;
+    try {
+      head = openCheckpoint(note, this.origin, this.#key.publicKey);
+    } catch (cause) {
+      throw new LeafError("the latest checkpoint is not signed with this coordinator's key", { cause });
+    }
+    if (head.size !== size) throw new LeafError("the latest checkpoint is not the one that was stored");
+    return head;
   }
 
   #adopt(entries: readonly LogEntry[], state: FederationState, note: string): void {
     this.#state = state;
     this.#checkpoint = note;
     for (const entry of entries) for (const listener of this.#listeners) listener(entry);
-  }
-
-  async #checkSignedHead(): Promise<void> {
-    const stored = await this.#store.latestCheckpoint();
-    if (!stored) {
-      if (this.size > 0) throw new LeafError("the log has entries and no checkpoint");
-      return;
-    }
-    const head = openCheckpoint(stored.note, this.origin, this.#key.publicKey);
-    const same = head.size === this.size && equalBytes(head.root, this.#tree.root());
-    if (!same)
-      throw new LeafError("the stored log is not the one that was signed last: see `consilium audit verify`");
   }
 
   #sign(): string {
@@ -184,6 +209,10 @@ export class AuditLog {
     this.#turn = result.catch(() => undefined);
     return result;
   }
+}
+
+function unsigned(): LeafError {
+  return new LeafError("the stored log has entries that nobody signed: see `consilium audit verify`");
 }
 
 /** Of several changes to one row only the last is written. */

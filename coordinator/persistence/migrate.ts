@@ -14,7 +14,7 @@ export const runtimeRole = "consilium_runtime";
 
 export class MigrationError extends Error {
   override name = "MigrationError";
-  readonly code: "migration.failed-before" | "migration.changed" | "migration.failed";
+  readonly code: "migration.failed-before" | "migration.changed" | "migration.failed" | "migration.no-login";
   constructor(code: MigrationError["code"], message: string, options?: ErrorOptions) {
     super(message, options);
     this.code = code;
@@ -43,23 +43,45 @@ export async function migrate(ownerUrl: string): Promise<string[]> {
 
 /**
  * How the coordinator connects as a role that may append to the log and nothing more. With a password in the owner's
- * URL the role gets a login derived from it; without one the owner's login becomes the role on every connection.
+ * URL it gets a login of its own for this database, whose password is derived from the owner's; without one the owner's
+ * login becomes the role on every connection.
+ * @throws MigrationError `migration.no-login`
  */
 export async function runtimeAccess(ownerUrl: string): Promise<{ url: string; role: string | null }> {
   const url = new URL(ownerUrl);
   if (!url.password) return { url: ownerUrl, role: runtimeRole };
-  const secret = createHmac("sha256", decodeURIComponent(url.password)).update(`login of ${runtimeRole}`);
-  const password = secret.digest("base64url");
   const client = new pg.Client({ connectionString: ownerUrl });
   await client.connect();
   try {
-    await client.query(`ALTER ROLE ${runtimeRole} LOGIN PASSWORD '${password}'`); // Base64url has no quotes.
+    // Roles belong to the whole server, which may serve several federations: each database has a login of its own.
+    const { rows } = await client.query<{ database: string }>("SELECT current_database() AS database");
+    const { database = "" } = rows[0] ?? {};
+    const login = `${runtimeRole}_${createHash("sha256").update(database).digest("hex").slice(0, 12)}`;
+    const secret = createHmac("sha256", decodeURIComponent(url.password)).update(`login ${login}`);
+    const password = secret.digest("base64url");
+    await makeLogin(client, login, password);
+    url.username = login;
+    url.password = password;
+    return { url: url.toString(), role: null };
   } finally {
     await client.end();
   }
-  url.username = runtimeRole;
-  url.password = password;
-  return { url: url.toString(), role: null };
+}
+
+/** Under the lock of migrations, because two coordinators may start at once. */
+async function makeLogin(client: pg.Client, login: string, password: string): Promise<void> {
+  await client.query("SELECT pg_advisory_lock($1)", [migrationLock]);
+  const known = await client.query("SELECT 1 FROM pg_roles WHERE rolname = $1", [login]);
+  const verb = known.rowCount === 0 ? "CREATE" : "ALTER";
+  try {
+    await client.query(`${verb} ROLE ${login} LOGIN PASSWORD '${password}'`); // Base64url has no quotes.
+    if (verb === "CREATE") await client.query(`GRANT ${runtimeRole} TO ${login}`);
+  } catch (cause) {
+    const advice = `the user of DATABASE_URL must be allowed to create roles and to grant ${runtimeRole}`;
+    throw new MigrationError("migration.no-login", `no login could be made for the coordinator: ${advice}`, {
+      cause,
+    });
+  }
 }
 
 async function pendingMigrations(client: pg.Client): Promise<Migration[]> {

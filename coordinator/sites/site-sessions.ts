@@ -28,6 +28,7 @@ export class SiteSessions {
   async challenge(site: SiteId): Promise<{ challenge: Sha256; expiresInMs: number }> {
     const nowMs = this.#clock.nowMs();
     await this.#store.sweep(nowMs);
+    await this.#log.refresh();
     const challenge = sha256(randomBytes(32).toString("hex"));
     if (this.#log.state.enrolment.sites.has(site))
       await this.#store.saveChallenge(challenge, site, nowMs + challengeLifetimeMs);
@@ -52,6 +53,7 @@ export class SiteSessions {
   /** @throws ProtocolError auth.refused, site.not-active */
   async authenticate(token: string): Promise<Site> {
     const name = await this.#store.findSession(tokenDigest(token), this.#clock.nowMs());
+    await this.#log.refresh(); // Another coordinator may have suspended the site.
     const site = name ? this.#log.state.enrolment.sites.get(name) : undefined;
     if (!site) throw new ProtocolError("auth.refused");
     if (site.status !== "active") throw new ProtocolError("site.not-active");

@@ -18,7 +18,7 @@ import {
 } from "./study-state.ts";
 
 export function decide(state: StudyState, event: RoundEvent, context: RoundContext): RoundEffect[] {
-  if (state.phase === "finished") return afterTheEnd(state, event);
+  if (state.phase === "finished") return afterTheEnd(state, event, context);
   switch (event.kind) {
     case "started":
     case "timer":
@@ -306,8 +306,9 @@ function onSitesChanged(state: StudyState, nowMs: number, context: RoundContext)
   return [...effects, ...context.plan.sites.flatMap((site) => owed(after, site, nowMs, context))];
 }
 
-function afterTheEnd(state: StudyState, event: RoundEvent): RoundEffect[] {
+function afterTheEnd(state: StudyState, event: RoundEvent, { plan }: RoundContext): RoundEffect[] {
   if (event.kind === "hello") {
+    if (!plan.sites.includes(event.site)) return []; // Others need not know that there was such a study.
     return [
       send(event.site, { kind: "study.finished", study: state.study }),
       ...owedRelease(state, event.site),

@@ -37,6 +37,9 @@ export function cohortLines(report: CohortReport): string[] {
   return [
     `Data      ${caseCount} cases in ${report.layout} layout, ${readableCount} readable, ${labelledCount} with labels`,
     `          ${training} train, ${validation} validate`,
+    ...(validation === 0
+      ? ["          NO CASE VALIDATES: name some in a file and give it with --split"]
+      : []),
     ...(fingerprint
       ? [
           `          ${fingerprint.modality === "mixed" ? "CT and MR" : fingerprint.modality}, labels and the cases that hold them: ${labels.join(", ")}`,

@@ -19,7 +19,11 @@ export function ledgerLines(report: LedgerReport): string[] {
     row("what was sent", "messages", "bytes"),
     ...rows,
     row("all payloads", "", String(payloadBytes)),
-    row("framing: requests, headers, websocket, encryption", "", String(framingBytes)),
+    row(
+      "framing: requests, headers, websocket, encryption",
+      "",
+      framingBytes < 0 ? "not balanced" : String(framingBytes),
+    ),
     row(`on the wire, ${connections} connections`, "", String(wireBytes)),
     `${report.entries} entries, chain unbroken${period(report)}.`,
     ...(unbalancedProcesses > 0

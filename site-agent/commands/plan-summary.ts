@@ -59,9 +59,10 @@ export function summaryLines(summary: PlanSummary): string[] {
     "    model's weights, as float32 tensors in a safetensors file; its L2 norm is clipped to",
     `    ${summary.clipNormL2}. Clipping bounds this site's influence and is not differential privacy.`,
     "  - each round: a signed statement with steps, first and last loss, norms and the compute backend",
-    '  - each version: mean scores per label over the validation cases; counts from 1 to 4 as "<5"',
+    '  - each version: mean scores per label over the validation cases; counts from 1 to 4 as "<5";',
+    "    where there is only one validation case, its score",
     "  - while working: step numbers and the loss",
-    "What never leaves: images, label maps, file names, anything about a single case.",
+    "What never leaves: images, label maps, file names, names of cases, voxels.",
     `The coordinator keeps updates ${kept}. Every byte sent is in the ledger: consilium-site ledger.`,
   ];
 }

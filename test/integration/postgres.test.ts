@@ -1,6 +1,7 @@
 // The audit trail against its own database: what the running coordinator may do, and what a superuser cannot hide.
 
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,6 +18,7 @@ import {
   submitUpdate,
   type TestFederation,
 } from "../support/federation.ts";
+import { PlainSite } from "../support/plain-site.ts";
 import { startTestDatabase, type TestDatabase } from "../support/postgres.ts";
 
 const stores = ({ database }: TestDatabase) => ({
@@ -171,18 +173,47 @@ t.test("two coordinators on one database take turns, and agree", async (t) => {
     logger: createLogger("silent"),
   });
   t.teardown(() => second.stop());
-  const invite = (url: string, site: string): Promise<number> =>
+  const ask = (url: string, site: string): Promise<Response> =>
     fetch(`${url}/v1/invitations`, {
       method: "POST",
       headers: { authorization: `Bearer ${federation.operatorToken}`, "content-type": "application/json" },
       body: JSON.stringify({ site }),
-    }).then(({ status }) => status);
+    });
+  const invite = async (url: string, site: string): Promise<number> => (await ask(url, site)).status;
   const statuses = await Promise.all(
     names.flatMap((name) => [invite(federation.url, name), invite(second.url, name)]),
   );
   t.equal(statuses.filter((status) => status === 201).length, names.length, "each name is invited once");
   t.equal(statuses.filter((status) => status === 409).length, names.length);
   t.match(await verification(federation), { ok: true, entries: names.length + 1 });
+
+  const { invitation } = (await (await ask(second.url, "hospital-z")).json()) as { invitation: string }; // InvitationAnswer.
+  const prefix = "consilium-invitation-v1.";
+  const parts = JSON.parse(Buffer.from(invitation.replace(prefix, ""), "base64url").toString()) as object; // As documented.
+  const elsewhere = Buffer.from(JSON.stringify({ ...parts, url: federation.url })).toString("base64url");
+  const site = await PlainSite.enrol(`${prefix}${elsewhere}`);
+  t.equal(site.name, "hospital-z", "what one has promised the other keeps at once");
+});
+
+t.test("an entry that nobody signed is not taken over, whoever put it into the table", async (t) => {
+  const test = await startTestDatabase();
+  t.teardown(() => test.close());
+  const federation = await startFederation(stores(test));
+  t.teardown(() => federation.close());
+  const client = new pg.Client({ connectionString: test.postgres.url });
+  await client.connect();
+  t.teardown(() => client.end());
+  const { rows } = await client.query<{ leaf: string }>('SELECT leaf FROM audit_entry WHERE "index" = 0');
+  const forged = (rows[0]?.leaf ?? "").replace('"index":0', '"index":1');
+  const hash = createHash("sha256").update(Buffer.of(0)).update(forged).digest();
+  await client.query('INSERT INTO audit_entry ("index", kind, leaf, leaf_hash) VALUES (1, $1, $2, $3)', [
+    "log.opened",
+    forged,
+    hash,
+  ]);
+  const { body } = await federation.operator("GET", "/v1/audit/checkpoint");
+  t.equal(String(body["checkpoint"]).split("\n")[1], "1", "the log still has one entry");
+  await t.rejects(federation.restart(), { code: "log.damaged" });
 });
 
 t.test("migrations are applied once, and one that was changed since is refused", async (t) => {
@@ -201,6 +232,13 @@ t.test("migrations are applied once, and one that was changed since is refused",
   t.same(await runtimeAccess(postgres.url), access, "every coordinator finds the same login");
   const client = new pg.Client({ connectionString: postgres.url });
   await client.connect();
+  await client.query("CREATE DATABASE another");
+  const another = Object.assign(new URL(postgres.url), { pathname: "/another" }).toString();
+  await migrate(another);
+  t.not(new URL((await runtimeAccess(another)).url).username, new URL(access.url).username);
+  const first = new pg.Client({ connectionString: access.url });
+  await first.connect(); // A second federation on the server has not changed the first one's login.
+  await first.end();
   await client.query("UPDATE _prisma_migrations SET checksum = 'x'");
   await client.end();
   await t.rejects(migrate(postgres.url), { code: "migration.changed" });

@@ -51,6 +51,14 @@ export const importTable: Record<string, readonly string[]> = {
     "site-agent/recipes",
     "node:",
   ],
+  "site-agent/checkpoint": ["shared/", "node:"],
+  "site-agent/prompts": ["shared/"],
+  "site-agent/refinement": [
+    "shared/",
+    "site-agent/prompts",
+    "site-agent/evaluation/overlap",
+    "site-agent/evaluation/sliding-window",
+  ],
   "site-agent/delta": ["shared/"],
   "site-agent/privacy": ["shared/", "site-agent/delta"],
   "site-agent/transport": [

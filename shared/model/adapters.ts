@@ -16,24 +16,19 @@ const Width = Type.Union([
 ]);
 
 /** Places where an adapter is given a whole image [B, H, W, C]: the result of an attention, or a level of the neck. */
-export const IMAGE_PLACEMENTS = [
-  "trunk-attention",
-  "memory-self-attention",
-  "memory-cross-attention",
-  "decoder-image-to-token",
-  "neck-lateral",
-] as const;
-export type ImagePlacement = (typeof IMAGE_PLACEMENTS)[number];
+const ImagePlacement = Type.Union([
+  Type.Literal("trunk-attention"),
+  Type.Literal("memory-self-attention"),
+  Type.Literal("memory-cross-attention"),
+  Type.Literal("decoder-image-to-token"),
+  Type.Literal("neck-lateral"),
+]);
+export type ImagePlacement = Static<typeof ImagePlacement>;
+const ImagePlacements = Type.Array(ImagePlacement, { minItems: 1, maxItems: 5, uniqueItems: true });
 
 /** Linear layers of the trunk's attention that a low-rank update is added to. */
-export const PROJECTION_PLACEMENTS = ["trunk-qkv", "trunk-proj"] as const;
-export type ProjectionPlacement = (typeof PROJECTION_PLACEMENTS)[number];
-
-const ImagePlacements = Type.Array(Type.Union(IMAGE_PLACEMENTS.map((name) => Type.Literal(name))), {
-  minItems: 1,
-  maxItems: IMAGE_PLACEMENTS.length,
-  uniqueItems: true,
-});
+const ProjectionPlacement = Type.Union([Type.Literal("trunk-qkv"), Type.Literal("trunk-proj")]);
+export type ProjectionPlacement = Static<typeof ProjectionPlacement>;
 
 /** `inner-residual`: the depth-wise convolution is a branch beside the bottleneck, not a step within it. */
 const Order = Type.Union([Type.Literal("sequential"), Type.Literal("inner-residual")]);
@@ -52,11 +47,7 @@ const AdapterEntry = Type.Union([
       rank: Type.Integer({ minimum: 1, maximum: 256 }),
       /** The update is scaled by alpha / rank. */
       alpha: Type.Number({ exclusiveMinimum: 0, maximum: 1024 }),
-      placements: Type.Array(Type.Union(PROJECTION_PLACEMENTS.map((name) => Type.Literal(name))), {
-        minItems: 1,
-        maxItems: PROJECTION_PLACEMENTS.length,
-        uniqueItems: true,
-      }),
+      placements: Type.Array(ProjectionPlacement, { minItems: 1, maxItems: 2, uniqueItems: true }),
     },
     closed,
   ),

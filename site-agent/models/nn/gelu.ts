@@ -14,10 +14,11 @@ export function gelu<Rank extends tf.Rank>(x: tf.Tensor<Rank>): tf.Tensor<Rank> 
     { x: x as tf.Tensor }, // A wider type, as the pair below takes and gives.
     {
       forward: (given) => ({ value: tf.mul(given.x, distribution(given.x)), kept: given }),
-      backward: (dy, kept) => {
-        const density = tf.mul(tf.exp(tf.mul(tf.square(kept.x), -0.5)), DENSITY_FACTOR);
-        return { x: tf.mul(dy, tf.add(distribution(kept.x), tf.mul(kept.x, density))) };
-      },
+      backward: (dy, kept) =>
+        tf.tidy(() => {
+          const density = tf.mul(tf.exp(tf.mul(tf.square(kept.x), -0.5)), DENSITY_FACTOR);
+          return { x: tf.mul(dy, tf.add(distribution(kept.x), tf.mul(kept.x, density))) };
+        }),
     },
   );
   return value as tf.Tensor<Rank>; // The shape of x.

@@ -33,20 +33,21 @@ export function layerNorm<Rank extends tf.Rank>(
         const y = tf.add(tf.mul(tf.mul(centred, inverse), given.gamma), given.beta);
         return { value: y, kept: { x: given.x, gamma: given.gamma, mean, inverse } };
       },
-      backward: (dy, kept) => {
-        const normalised = tf.mul(tf.sub(kept.x, kept.mean), kept.inverse);
-        const scaled = tf.mul(dy, kept.gamma);
-        const centred = tf.sub(
-          tf.sub(scaled, tf.mean(scaled, -1, true)),
-          tf.mul(normalised, tf.mean(tf.mul(scaled, normalised), -1, true)),
-        );
-        const rows = [dy.size / channels, channels];
-        return {
-          x: tf.mul(centred, kept.inverse),
-          gamma: tf.sum(tf.reshape(tf.mul(dy, normalised), rows), 0),
-          beta: tf.sum(tf.reshape(dy, rows), 0),
-        };
-      },
+      backward: (dy, kept) =>
+        tf.tidy(() => {
+          const normalised = tf.mul(tf.sub(kept.x, kept.mean), kept.inverse);
+          const scaled = tf.mul(dy, kept.gamma);
+          const centred = tf.sub(
+            tf.sub(scaled, tf.mean(scaled, -1, true)),
+            tf.mul(normalised, tf.mean(tf.mul(scaled, normalised), -1, true)),
+          );
+          const rows = [dy.size / channels, channels];
+          return {
+            x: tf.mul(centred, kept.inverse),
+            gamma: tf.sum(tf.reshape(tf.mul(dy, normalised), rows), 0),
+            beta: tf.sum(tf.reshape(dy, rows), 0),
+          };
+        }),
     },
   );
   return value as tf.Tensor<Rank>; // The shape of x.

@@ -1,9 +1,10 @@
 // One named part of a model: its weights by their official names, and the two places where something else may take hold
 // of it. Adapters change the result of an attention; observers look at results and keep none of them.
 
-import type { tf } from "../../backend/tensors.ts";
+import { tf } from "../../backend/tensors.ts";
 import type { LayerNormWeights } from "./layer-norm.ts";
 import type { LinearWeights } from "./linear.ts";
+import { recomputed } from "./recomputed.ts";
 
 /** Where weights come from; the tensors stay its property. */
 export type WeightSource = {
@@ -14,6 +15,11 @@ export type PartHooks = {
   /** The image [B, H, W, C] behind the attention of the named part, changed or not. */
   readonly adapt?: (name: string, image: tf.Tensor4D) => tf.Tensor4D;
   readonly observe?: (name: string, value: tf.Tensor) => void;
+  /**
+   * Blocks are computed again in the backward pass. For a block, the tensors that training changes within it, those of
+   * its adapters included.
+   */
+  readonly recompute?: (name: string) => readonly tf.Tensor[];
 };
 
 export class ModelPart {
@@ -60,6 +66,13 @@ export class ModelPart {
 
   adapt(name: string, image: tf.Tensor4D): tf.Tensor4D {
     return this.#hooks.adapt?.(this.#full(name), image) ?? image;
+  }
+
+  /** A block of this name: tidied, and computed again for gradients where the model is to. */
+  block<T extends tf.Tensor>(inputs: tf.NamedTensorMap, compute: (inputs: tf.NamedTensorMap) => T): T {
+    const recompute = this.#hooks.recompute;
+    if (!recompute) return tf.tidy(() => compute(inputs));
+    return recomputed({ inputs, parameters: recompute(this.name) }, compute);
   }
 
   /** Show a result under the part's own name, or under a name within it. */

@@ -61,7 +61,9 @@ export function rotate(x: tf.Tensor3D, { cosine, sine }: RotaryTable): tf.Tensor
         kept: { cosine, sine },
       }),
       // A rotation is undone by the rotation back: the sines lie at the swapped places.
-      backward: (dy, kept) => ({ x: tf.add(tf.mul(dy, kept.cosine), swapPairs(tf.mul(dy, kept.sine))) }),
+      backward: (dy, kept) => ({
+        x: tf.tidy(() => tf.add(tf.mul(dy, kept.cosine), swapPairs(tf.mul(dy, kept.sine)))),
+      }),
     },
   );
   return turned as tf.Tensor3D; // The shape of x.

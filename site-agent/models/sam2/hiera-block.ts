@@ -16,18 +16,19 @@ const POOL_SIDE = 2;
 
 /**
  * Tidied by itself: a trunk keeps what gradients need of each block and nothing else.
- * @param x [B, H, W, inChannels] float32
+ * @param image [B, H, W, inChannels] float32
  * @returns [B, H, W, outChannels], half as high and wide where the block pools
  */
-export function hieraBlock(x: tf.Tensor4D, spec: HieraBlockSpec, part: ModelPart): tf.Tensor4D {
-  return tf.tidy(() => {
+export function hieraBlock(image: tf.Tensor4D, spec: HieraBlockSpec, part: ModelPart): tf.Tensor4D {
+  return part.block({ image }, (inputs) => {
+    const x = inputs["image"] as tf.Tensor4D; // Given above.
     const normalised = layerNorm(x, part.norm("norm1"), EPSILON);
     const shortcut = spec.inChannels === spec.outChannels ? x : projected(normalised, spec, part);
     const windows = spec.window === 0 ? normalised : partitionWindows(normalised, spec.window);
     const attended = attention(windows, spec, part.under("attn"));
     const [batch, height, width] = shortcut.shape;
-    const image = spec.window === 0 ? attended : joinWindows(attended, batch, [height, width]);
-    const sum = tf.add(shortcut, part.adapt("attn", image)) as tf.Tensor4D; // Equal shapes.
+    const joined = spec.window === 0 ? attended : joinWindows(attended, batch, [height, width]);
+    const sum = tf.add(shortcut, part.adapt("attn", joined)) as tf.Tensor4D; // Equal shapes.
     const wide = gelu(linear(layerNorm(sum, part.norm("norm2"), EPSILON), part.linear("mlp.layers.0")));
     return part.observe(tf.add(sum, linear(wide, part.linear("mlp.layers.1"))) as tf.Tensor4D); // As above.
   });

@@ -52,8 +52,18 @@ export function attendToMemory(
       ? tf.add<tf.Tensor3D>(sequence, tf.mul(positions, INPUT_POSITION_FACTOR))
       : sequence;
     for (let layer = 0; layer < config.layerCount; layer += 1) {
-      const attending = { image, positions, memory, size: [H, W] as const };
-      image = tf.tidy(() => memoryLayer(attending, config, part.under(`layers.${layer}`)));
+      const given = { image, tokens: memory.tokens, positions: memory.positions };
+      const own = part.under(`layers.${layer}`);
+      image = own.block(given, (inputs) => {
+        const { image: x, ...remembered } = inputs as typeof given; // As given.
+        const attending = {
+          image: x,
+          positions,
+          memory: { ...memory, ...remembered },
+          size: [H, W] as const,
+        };
+        return memoryLayer(attending, config, own);
+      });
     }
     const result = part.observe(layerNorm(image, part.norm("norm"), EPSILON), "norm");
     return tf.reshape(result, [B, H, W, C]);

@@ -197,3 +197,41 @@ t.test("the focal loss of one pixel is that of its formula", async (t) => {
   const [found = 0] = focalLoss(tf.tensor1d([1]), tf.tensor1d([1]), { alpha: 0.25, gamma: 2 }).dataSync();
   t.ok(Math.abs(found - expected) < 1e-7);
 });
+
+t.test("blocks that are computed again give the same gradients and keep less", async (t) => {
+  const trainable = sam2Parameters(micro).filter(({ name }) =>
+    /blocks\.\d\.attn|memory_attention/.test(name),
+  );
+  const images = tf.randomUniform<tf.Rank.R4>([1, 128, 128, 3], -1, 1, "float32", 5);
+  const step = (recompute: boolean) => {
+    const model = new Sam2(micro, sineWeights(), { trainable, recompute });
+    const before = tf.memory().numTensors;
+    let keptBytes = 0;
+    const loss = () => {
+      const bank = { conditioning: new Map(), tracked: new Map() };
+      const features = model.encode(images);
+      const at = { frameCount: 2, reverse: false, training: true, features, bank };
+      const points = { coordinates: [40, 60], labels: [1], pointCount: 1 };
+      const first = model.track({ ...at, frame: 0, prompts: { points }, isFirst: true });
+      bank.conditioning.set(0, first.memory);
+      const { lowMasks } = model.track({ ...at, frame: 1, prompts: {}, isFirst: false });
+      keptBytes = tf.memory().numBytes;
+      return tf.mean(tf.square(lowMasks)) as tf.Scalar; // A mean over all axes.
+    };
+    const tensors = [...model.parameters.trainable().values()];
+    const { value, grads } = tf.valueAndGrads(loss)(tensors);
+    const gradients = grads.map((gradient) => gradient.dataSync());
+    tf.dispose([value, grads]);
+    t.equal(tf.memory().numTensors, before, "nothing is left over");
+    model.dispose();
+    return { gradients, keptBytes };
+  };
+  const [kept, again] = [step(false), step(true)];
+  const size = (values: number[]) => values.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
+  const [all, allAgain] = [kept, again].map(({ gradients }) => gradients.flatMap((one) => Array.from(one)));
+  const difference = (all ?? []).map((value, index) => value - (allAgain?.[index] ?? Number.NaN));
+  t.ok(size(difference) < 1e-5 * size(all ?? []), `off by ${size(difference)} of ${size(all ?? [])}`);
+  t.ok(again.gradients.some((gradient) => gradient.some((value) => value !== 0)));
+  t.ok(again.keptBytes < 0.7 * kept.keptBytes, `${again.keptBytes} bytes in place of ${kept.keptBytes}`);
+  images.dispose();
+});

@@ -16,7 +16,10 @@ import { type FrameInput, type TrackedFrame, trackFrame, withoutMemory } from ".
 export type Sam2Options = {
   /** The tensors that training may change; none by default. */
   readonly trainable?: readonly ParameterSpec[];
+  /** With `recompute`, `hooks.recompute` lists the trainable tensors of adapters; the model adds its own. */
   readonly hooks?: PartHooks;
+  /** Compute blocks of the trunk and of the memory attention again in the backward pass. */
+  readonly recompute?: boolean;
 };
 
 export class Sam2 {
@@ -25,13 +28,19 @@ export class Sam2 {
   readonly #model: ModelPart;
 
   /** @throws WeightsError when the weights are not those of the record. */
-  constructor(config: Sam2Config, weights: Weights, { trainable = [], hooks = {} }: Sam2Options = {}) {
+  constructor(
+    config: Sam2Config,
+    weights: Weights,
+    { trainable = [], hooks = {}, recompute = false }: Sam2Options = {},
+  ) {
     this.config = config;
     this.parameters = new Parameters(
       { specs: sam2Parameters(config), trainable, layoutOf: sam2Layout },
       weights,
     );
-    this.#model = new ModelPart(this.parameters, hooks);
+    const { recompute: adapters = () => [], ...others } = hooks;
+    const within = (name: string) => [...this.#trainableWithin(name), ...adapters(name)];
+    this.#model = new ModelPart(this.parameters, recompute ? { ...others, recompute: within } : others);
   }
 
   /** @param images [B, H, W, 3] float32, normalised; only square ones of the record's size can be prompted */
@@ -63,5 +72,10 @@ export class Sam2 {
 
   dispose(): void {
     this.parameters.dispose();
+  }
+
+  #trainableWithin(part: string): tf.Tensor[] {
+    const tensors = [...this.parameters.trainable()];
+    return tensors.flatMap(([name, tensor]) => (name.startsWith(`${part}.`) ? [tensor] : []));
   }
 }

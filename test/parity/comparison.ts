@@ -1,7 +1,7 @@
 // What of a case was compared and how it came out, by the rules that come with the goldens. Every name in the tolerances
 // ends in exactly one list: compared, not supported yet, or not understood.
 
-import { CaseError, type CaseFolder, type Tolerance } from "./case-folder.ts";
+import type { CaseFolder, Tolerance } from "./case-folder.ts";
 import { type FoundTensor, storedForm } from "./stored-form.ts";
 
 /** Where one pre-activation lies within rounding of a kink, one element's slope flips. */
@@ -75,13 +75,12 @@ export class Comparison {
     }
   }
 
-  /** Run a group; what is not understood in it is told, and its tensors stay open. */
+  /** Run a group; a fault in it is told, its tensors stay open, and other groups go on. */
   attempt(run: () => void): void {
     try {
       run();
     } catch (error) {
-      if (!(error instanceof CaseError)) throw error;
-      this.#faults.push(error.message);
+      this.#faults.push(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
     }
   }
 

@@ -42,7 +42,12 @@ if (positionals.length === 0 || name === undefined) {
   console.error(`${USAGE}\nbackends: ${BACKEND_NAMES.join(", ")}`);
   process.exitCode = 2;
 } else {
-  const backend = await startBackend(name);
+  const backend = await startBackend(name).catch((error: unknown) => {
+    console.error(
+      `The backend ${name} does not start here: ${error instanceof Error ? error.message : String(error)}`,
+    );
+    process.exit(1);
+  });
   const reports: CaseReport[] = [];
   for (const path of positionals) {
     const report = runCase(path);

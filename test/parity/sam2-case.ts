@@ -32,7 +32,9 @@ export function runSam2Case(folder: CaseFolder): Comparison {
       const [first] = frames;
       if (!first) throw new CaseError("the case has no frame");
       const features = compareEncoder(model, first, comparison);
-      for (const name of promptNames(folder))
+      const prompts = promptNames(folder);
+      if (prompts.length > 0) comparison.attempt(() => expectDecoderInput(folder));
+      for (const name of prompts)
         comparison.attempt(() => comparePrompt(model, features, name, { folder, comparison }));
       if (comparison.wantsUnder("track")) {
         const all = frames.map((frame, time) => (time === 0 ? features : model.sam2.encode(frame)));
@@ -49,6 +51,13 @@ export function runSam2Case(folder: CaseFolder): Comparison {
     model.sam2.dispose();
   }
   return comparison;
+}
+
+/** The decoder is given what the model's own `segment` gives it. */
+function expectDecoderInput({ notes }: CaseFolder): void {
+  const told = notes["decoder_input"];
+  const known = "image embedding for decoder/* = vision_features + no_mem_embed";
+  if (told !== undefined && told !== known) throw new CaseError("the note decoder_input is not understood");
 }
 
 function frameTensor({ pixels, height, width }: Frame): tf.Tensor4D {

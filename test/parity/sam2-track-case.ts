@@ -174,7 +174,7 @@ function compareAnswer(
   offer("pred_masks", answer.lowMasks);
   offer("pred_masks_high_res", answer.highMasks);
   offer("object_score_logits", answer.objectScores);
-  if (pointer) offer("obj_ptr", pointer);
+  offer("obj_ptr", pointer);
   comparison.offer(`${name}/maskmem_features`, () => image(features));
   comparison.offer(`${name}/maskmem_pos_enc`, () => {
     const [, height, width, channels] = features.shape;

@@ -62,7 +62,7 @@ function compareTraining({ model, images, levelCount, folder, comparison }: Trai
   const tensors = specs.map(({ name }) => model.parameters.tensor(name));
   const computeLoss = () => {
     const losses = model.levels(images, levelCount).map((logits, level) => {
-      const loss = levelLoss(logits, targetOf(folder, level), settings);
+      const loss = levelLoss(logits, targetOf(folder, level, logits.shape), settings);
       comparison.offer(`train/loss_level${level}`, () => plain(loss));
       return tf.mul(loss, weights[level] ?? 0);
     });
@@ -98,10 +98,19 @@ function levelLoss(logits: tf.Tensor4D, classes: tf.Tensor3D, settings: UNetLoss
   return diceCrossEntropy(logits, { classes, drawn: tf.ones([logits.shape[0], logits.shape[3]]) });
 }
 
-/** The targets of a level, stored or taken at every stride-th pixel of the full ones. */
-function targetOf({ inputs }: CaseFolder, level: number): tf.Tensor3D {
-  const target = inputs.get(`target${level}`);
-  if (!target) throw new CaseError(`the inputs hold no target${level}`);
-  const [batch = 0, , height = 0, width = 0] = target.shape;
-  return tf.tensor3d(Int32Array.from(target.values), [batch, height, width], "int32");
+/** The targets of a level, stored or taken at every stride-th pixel of the full ones from half a stride on. */
+function targetOf(
+  { inputs }: CaseFolder,
+  level: number,
+  [, height, width]: tf.Tensor4D["shape"],
+): tf.Tensor3D {
+  const stored = inputs.get(`target${level}`) ?? inputs.get("target0");
+  if (!stored) throw new CaseError("the inputs hold no target0");
+  const [batch = 0, , rows = 0, columns = 0] = stored.shape;
+  const classes = tf.tensor3d(Int32Array.from(stored.values), [batch, rows, columns], "int32");
+  const [down, across] = [rows / height, columns / width];
+  if (!Number.isInteger(down) || !Number.isInteger(across))
+    throw new CaseError(`target0 has no level of ${height} x ${width}`);
+  const start = [0, Math.floor(down / 2), Math.floor(across / 2)];
+  return tf.stridedSlice(classes, start, [batch, rows, columns], [1, down, across]) as tf.Tensor3D; // Same rank.
 }

@@ -14,8 +14,8 @@ import type { MemorySelection } from "./memory-selection.ts";
 export type FrameMemory = {
   /** [B, H, W, M] */
   readonly features: tf.Tensor4D;
-  /** [B, C]; undefined in models without pointers. */
-  readonly pointer: tf.Tensor2D | undefined;
+  /** [B, C] */
+  readonly pointer: tf.Tensor2D;
 };
 
 export type MemoryBank = {
@@ -36,9 +36,7 @@ export function memoryTokens(
     return expectDefined(memory, `memory of frame ${frame}`);
   };
   const frames = selection.memories.map(({ frame, slot }) => frameTokens(at(frame), slot, config, model));
-  const pointed = selection.pointers.map(({ frame }) =>
-    expectDefined(at(frame).pointer, `pointer of frame ${frame}`),
-  );
+  const pointed = selection.pointers.map(({ frame }) => at(frame).pointer);
   const distances = selection.pointers.map(({ distance }) => distance);
   const pointers = pointed.length > 0 ? [pointerTokens(pointed, distances, config, model)] : [];
   const parts = [...frames, ...pointers];

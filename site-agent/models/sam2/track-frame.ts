@@ -50,7 +50,8 @@ export type FrameAnswer = {
   readonly ious: tf.Tensor2D;
   /** Logits [B, 1]. */
   readonly objectScores: tf.Tensor2D;
-  readonly pointer: tf.Tensor2D | undefined;
+  /** [B, C]; the bare token in models whose memory has no pointers. */
+  readonly pointer: tf.Tensor2D;
 };
 
 export type TrackedFrame = FrameAnswer & { readonly memory: FrameMemory };
@@ -180,11 +181,11 @@ function objectPointer(
   present: tf.Tensor2D,
   { tracking, maskDecoder }: Sam2Config,
   model: ModelPart,
-): tf.Tensor2D | undefined {
+): tf.Tensor2D {
   const { pointers } = tracking;
-  if (!pointers) return undefined;
   const [batch, , channels] = tokens.shape;
   const token: tf.Tensor2D = tf.reshape(tf.slice(tokens, [0, 0, 0], [batch, 1, channels]), [batch, channels]);
+  if (!pointers) return token;
   const layers = [0, 1, 2].map((layer) => `obj_ptr_proj.layers.${layer}`);
   const pointer = pointers.mlp
     ? multilayerPerceptron(
@@ -221,7 +222,9 @@ function givenAnswer(
     candidates: highMasks,
     ious: tf.ones([batch, 1]),
     objectScores: tf.add(tf.mul(present, GIVEN_SCALE), GIVEN_BIAS),
-    pointer: config.tracking.pointers ? givenPointer(features, mask, present, config, model) : undefined,
+    pointer: config.tracking.pointers
+      ? givenPointer(features, mask, present, config, model)
+      : tf.zeros([batch, config.neck.channels]),
   };
 }
 
@@ -231,13 +234,13 @@ function givenPointer(
   present: tf.Tensor2D,
   config: Sam2Config,
   model: ModelPart,
-): tf.Tensor2D | undefined {
+): tf.Tensor2D {
   const [batch, , size] = mask.shape;
   const image: tf.Tensor4D = tf.reshape(mask, [batch, size, size, 1]);
   const small = biasedConv2d(image, model.conv("mask_downsample"), { stride: 4 });
   const quarter: tf.Tensor4D = tf.reshape(small, [batch, 1, small.shape[1], small.shape[2]]);
   const { pointer } = askDecoder(features, { mask: quarter, several: false, training: false }, config, model);
-  if (!pointer || !config.maskDecoder.objectScore) return pointer;
+  if (!config.maskDecoder.objectScore) return pointer;
   return pointerIfPresent(pointer, present, config.tracking.pointers?.absent ?? "added", model);
 }
 

@@ -47,6 +47,7 @@ export function singleMask(decoded: DecodedMasks, rule: StabilityRule | null): C
 /** The mask with the highest estimate, as the only one: masks [B, 1, H, W]. */
 export function bestMask({ masks, ious, tokens }: ChosenMasks): ChosenMasks {
   const [batch, count] = ious.shape;
+  if (count === 1) return { masks, ious, tokens };
   const chosen = withoutGradient({ ious }, (given) => tf.oneHot(tf.argMax(given.ious, 1), count));
   const pick = (values: tf.Tensor) => {
     const weight = tf.reshape(tf.cast(chosen, "float32"), [

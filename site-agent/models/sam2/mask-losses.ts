@@ -112,6 +112,7 @@ function weighted(
 /** 1 at the mask of each object with the lowest loss, else 0: [B, M]. */
 function chooseMask(focal: tf.Tensor2D, dice: tf.Tensor2D, { weights }: MaskLossSettings): tf.Tensor {
   const count = focal.shape[1];
+  if (count === 1) return tf.onesLike(focal);
   return withoutGradient({ focal, dice }, (given) => {
     const losses = tf.add(tf.mul(given.focal, weights.mask), tf.mul(given.dice, weights.dice));
     return tf.cast(tf.oneHot(tf.argMin(losses, 1), count), "float32");

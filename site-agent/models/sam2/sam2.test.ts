@@ -190,6 +190,15 @@ t.test("gradients reach the chosen mask only, and none at all when the object is
   );
 });
 
+t.test("a single mask has no choice", async (t) => {
+  const candidates = tf.tensor4d([3, 3, -3, -3], [1, 1, 2, 2]);
+  const prediction = { candidates, ious: tf.tensor2d([[0.5]]), objectScores: tf.tensor2d([[0]]) };
+  const { mask, total } = maskLosses(prediction, tf.tensor3d([1, 1, 0, 0], [1, 2, 2]), OFFICIAL_MASK_LOSS);
+  t.ok((mask.dataSync()[0] ?? 0) > 0 && Number.isFinite(total.dataSync()[0]));
+  const alone = { masks: candidates, ious: prediction.ious, tokens: tf.ones<tf.Rank.R3>([1, 1, 4]) };
+  t.equal(bestMask(alone).masks, candidates);
+});
+
 t.test("the focal loss of one pixel is that of its formula", async (t) => {
   // Lin et al. 2017, equation 5: -alpha (1 - p)^gamma log p at p = sigmoid(1).
   const p = 1 / (1 + Math.exp(-1));

@@ -8,13 +8,21 @@ import { Sam2 } from "../../site-agent/models/sam2/sam2.ts";
 
 type Observer = (part: string, value: tf.Tensor) => void;
 
+/** From this input size on, the gradients of all tensors need more memory than WebAssembly has. */
+const RECOMPUTED_SIDE_MIN = 384;
+
 export class ObservedSam2 {
   readonly sam2: Sam2;
   #observer: Observer | undefined;
 
   constructor(config: Sam2Config, weights: Weights) {
     const observe: Observer = (part, value) => this.#observer?.(part, value);
-    this.sam2 = new Sam2(config, weights, { trainable: sam2Parameters(config), hooks: { observe } });
+    const recompute = config.imageSize >= RECOMPUTED_SIDE_MIN;
+    this.sam2 = new Sam2(config, weights, {
+      trainable: sam2Parameters(config),
+      hooks: { observe },
+      recompute,
+    });
   }
 
   /** The result of `compute`, while every named result within goes to the observer. */

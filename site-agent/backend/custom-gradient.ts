@@ -26,8 +26,11 @@ export function withGradient<Inputs extends tf.NamedTensorMap, Kept extends tf.N
     save(Object.values(kept));
     const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
       const entries = keptNames.map((name, index) => [name, saved[index]]);
-      const gradients = backward(dy, Object.fromEntries(entries) as Kept); // As kept above.
-      return names.map((name) => gradients[name] as tf.Tensor); // One for every input.
+      // The framework would free what is computed on the way only when the whole backward pass has ended.
+      return tf.tidy(() => {
+        const gradients = backward(dy, Object.fromEntries(entries) as Kept); // As kept above.
+        return names.map((name) => gradients[name] as tf.Tensor); // One for every input.
+      });
     };
     return { value, gradFunc };
   });

@@ -81,20 +81,12 @@ function stageLosses(
 ): MaskLosses {
   const known = contoured.flatMap((isContoured, index) => (isContoured ? [index] : []));
   if (known.length === 0) return noLosses(stage);
-  const given = severalMasks(stage);
-  if (known.length === contoured.length) return maskLosses(given, masks, settings);
+  if (known.length === contoured.length) return maskLosses(stage, masks, settings);
   const indices = tf.tensor1d(known, "int32");
   const rows = <T extends tf.Tensor>(tensor: T): T => tf.gather(tensor, indices);
-  const { candidates, ious, objectScores } = given;
+  const { candidates, ious, objectScores } = stage;
   const of = { candidates: rows(candidates), ious: rows(ious), objectScores: rows(objectScores) };
   return maskLosses(of, rows(masks), settings);
-}
-
-/** The choice of the best mask needs two to choose from: a single one is given twice, which changes no loss. */
-function severalMasks(stage: MaskPrediction): MaskPrediction {
-  const { candidates, ious } = stage;
-  if (candidates.shape[1] > 1) return stage;
-  return { ...stage, candidates: tf.tile(candidates, [1, 2, 1, 1]), ious: tf.tile(ious, [1, 2]) };
 }
 
 function noLosses({ candidates, ious, objectScores }: MaskPrediction): MaskLosses {

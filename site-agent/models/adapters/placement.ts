@@ -11,22 +11,16 @@ import {
 } from "@consilium/shared/model/adapters-places.ts";
 import type { Sam2Config } from "@consilium/shared/model/sam2.ts";
 import type { tf } from "../../backend/tensors.ts";
-import { ModelPart, type WeightSource } from "../nn/model-part.ts";
+import { ModelPart, type PartHooks, type WeightSource } from "../nn/model-part.ts";
 import { Parameters, type Weights } from "../parameters.ts";
 import { sam2Layout } from "../sam2/sam2-layout.ts";
 import { adaptImage } from "./adapter.ts";
 import { LowRankWeights } from "./lora.ts";
 
-/** What a model calls: see `PartHooks`. */
-export type AdapterHooks = {
-  readonly adapt: (name: string, image: tf.Tensor4D) => tf.Tensor4D;
-  readonly recompute: (block: string) => readonly tf.Tensor[];
-};
-
 export class Sam2Adapters {
   /** All of them trainable, in the order of an update. */
   readonly parameters: Parameters;
-  readonly hooks: AdapterHooks;
+  readonly hooks: Required<Pick<PartHooks, "adapt" | "recompute">>;
   readonly #images: ReadonlyMap<string, ImageAdapterPlace>;
   readonly #lowRank: readonly LoraPlace[];
 

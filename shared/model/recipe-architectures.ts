@@ -10,6 +10,8 @@ import {
   plainConvUNetTrainable,
 } from "./plain-conv-unet.ts";
 import { initialPlainConvUNetWeights } from "./plain-conv-unet-weights.ts";
+import { parseRfmedsam2Config } from "./rfmedsam2.ts";
+import { initialRfmedsam2Weights, rfmedsam2Parameters, rfmedsam2Trainable } from "./rfmedsam2-parameters.ts";
 
 export type RecipeArchitecture = {
   readonly version: number;
@@ -27,6 +29,12 @@ export const recipeArchitectures: Readonly<Record<string, RecipeArchitecture>> =
     parameters: (config) => plainConvUNetParameters(parsePlainConvUNetConfig(config)),
     trainable: (config) => plainConvUNetTrainable(parsePlainConvUNetConfig(config)),
     initialWeights: (config, seed) => initialPlainConvUNetWeights(parsePlainConvUNetConfig(config), seed),
+  },
+  rfmedsam2: {
+    version: 1,
+    parameters: (config) => rfmedsam2Parameters(parseRfmedsam2Config(config)),
+    trainable: (config) => rfmedsam2Trainable(parseRfmedsam2Config(config)),
+    initialWeights: (config, seed) => initialRfmedsam2Weights(parseRfmedsam2Config(config), seed),
   },
 };
 

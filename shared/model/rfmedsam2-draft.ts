@@ -1,0 +1,67 @@
+// A record of the recipe to begin with: the numbers that its parts were made with, for one size of SAM 2.1, one prompter
+// and what a study trains.
+
+import { RFMEDSAM2_ADAPTERS } from "./adapters.ts";
+import type { PlainConvUNetConfig } from "./plain-conv-unet.ts";
+import type { Normalisation } from "./preprocessing-plan.ts";
+import type { Rfmedsam2Config } from "./rfmedsam2.ts";
+import type { Sam2VariantName } from "./sam2-variants.ts";
+
+export type Rfmedsam2DraftOptions = {
+  readonly variant: Sam2VariantName;
+  /** Side of SAM 2's image; null for the variant's own. */
+  readonly imageSize: number | null;
+  readonly prompter: PlainConvUNetConfig;
+  readonly trains: Rfmedsam2Config["trains"];
+  readonly normalisation: Normalisation;
+};
+
+/** Inferred: deviations from a volume's mean between which its anatomy is taken to lie. */
+const ZSCORE_WINDOW = { low: -2, high: 4 };
+
+export function draftRfmedsam2Config(options: Rfmedsam2DraftOptions): Rfmedsam2Config {
+  const { variant, imageSize, prompter, trains, normalisation } = options;
+  return {
+    sam2: { variant, imageSize },
+    adapters: RFMEDSAM2_ADAPTERS,
+    prompter,
+    trains,
+    answer: trains === "prompter" ? "prompter" : "stage-2",
+    recompute: variant !== "micro",
+    window: windowOf(normalisation),
+    clip: { slices: 8, queries: 2, objects: 2 },
+    prompts: {
+      truthShare: 0.5,
+      pointShare: 0,
+      negativeCount: 0,
+      maskShare: 0.5,
+      promptedShare: 1,
+      jitter: { share: 0.1, pixelsMax: 20 },
+      roughness: { shiftPxMax: 2, growPxMax: 2 },
+    },
+    loss: { mask: 1, dice: 1, iou: 0.1, object: 0.1, stages: [1, 1] },
+    refinement: {
+      clipSlices: 32,
+      prompter: {
+        object: { kind: "likeliest" },
+        extent: "largest",
+        margin: { share: 0.02, pixelsMin: 1 },
+      },
+      prompts: "boxes-and-masks",
+      conditioningEvery: 4,
+      conditioningScoreMin: 0.7,
+      conditioningCountMax: 4,
+      memoryCountMax: 6,
+      gaps: "refined",
+      agreementDiceMin: 0.3,
+      sureScoreMin: 0.5,
+    },
+  };
+}
+
+/** For CT the range to which intensities were cut off, as the normalised image has it. */
+function windowOf(normalisation: Normalisation): Rfmedsam2Config["window"] {
+  if (normalisation.kind === "zscore") return ZSCORE_WINDOW;
+  const { low, high, mean, std } = normalisation;
+  return { low: (low - mean) / std, high: (high - mean) / std };
+}

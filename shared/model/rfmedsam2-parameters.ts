@@ -1,0 +1,68 @@
+// The tensors of RFMedSAM 2: the prompter's under nnU-Net's names, SAM 2.1's under the official checkpoint's, and those
+// of the adapters, each behind the name of its part. The record says which of them an update holds.
+
+import { adapterParameters, initialAdapterWeights } from "./adapters-parameters.ts";
+import type { ParameterSpec } from "./parameter-manifest.ts";
+import { plainConvUNetParameters, plainConvUNetTrainable } from "./plain-conv-unet.ts";
+import { initialPlainConvUNetWeights } from "./plain-conv-unet-weights.ts";
+import { type Rfmedsam2Config, sam2Of } from "./rfmedsam2.ts";
+import { sam2Parameters } from "./sam2-parameters.ts";
+import { initialSam2Weights } from "./sam2-weights.ts";
+
+export type Rfmedsam2Part = "prompter" | "sam2" | "adapters";
+
+/** All tensors, part by part. */
+export function rfmedsam2Parameters(config: Rfmedsam2Config): ParameterSpec[] {
+  const sam2 = sam2Of(config);
+  return [
+    ...within("prompter", plainConvUNetParameters(config.prompter)),
+    ...within("sam2", sam2Parameters(sam2)),
+    ...within("adapters", adapterParameters(config.adapters, sam2)),
+  ];
+}
+
+/** The tensors of an update, in their order. */
+export function rfmedsam2Trainable(config: Rfmedsam2Config): ParameterSpec[] {
+  const prompter = within("prompter", plainConvUNetTrainable(config.prompter));
+  const adapters = within("adapters", adapterParameters(config.adapters, sam2Of(config)));
+  switch (config.trains) {
+    case "prompter":
+      return prompter;
+    case "adapters":
+      return adapters;
+    case "joint":
+      return [...prompter, ...adapters];
+  }
+}
+
+/** One array per tensor, in the order of `rfmedsam2Parameters`, the same on every machine. */
+export function initialRfmedsam2Weights(config: Rfmedsam2Config, seed: number): Map<string, Float32Array> {
+  const sam2 = sam2Of(config);
+  const parts: [Rfmedsam2Part, Map<string, Float32Array>][] = [
+    ["prompter", initialPlainConvUNetWeights(config.prompter, seed)],
+    ["sam2", initialSam2Weights(sam2, seed)],
+    ["adapters", initialAdapterWeights(config.adapters, sam2, seed)],
+  ];
+  return new Map(
+    parts.flatMap(([part, weights]) =>
+      [...weights].map(([name, values]) => [`${part}.${name}`, values] as const),
+    ),
+  );
+}
+
+/** The weights of one part under the part's own names. */
+export function partWeights(
+  weights: ReadonlyMap<string, Float32Array>,
+  part: Rfmedsam2Part,
+): Map<string, Float32Array> {
+  const prefix = `${part}.`;
+  return new Map(
+    [...weights].flatMap(([name, values]) =>
+      name.startsWith(prefix) ? [[name.slice(prefix.length), values] as const] : [],
+    ),
+  );
+}
+
+function within(part: Rfmedsam2Part, specs: readonly ParameterSpec[]): ParameterSpec[] {
+  return specs.map((spec) => ({ ...spec, name: `${part}.${spec.name}` }));
+}

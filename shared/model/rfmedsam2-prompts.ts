@@ -1,0 +1,59 @@
+// How SAM 2 is asked: the prompts of training and the numbers of dual-stage refinement, as parts of the recipe's record.
+
+import { Type } from "typebox";
+
+const closed = { additionalProperties: false };
+const Share = Type.Number({ minimum: 0, maximum: 1 });
+const Pixels = Type.Integer({ minimum: 0, maximum: 256 });
+
+/** Shares are probabilities, drawn for each object in each slice. */
+export const Rfmedsam2Prompts = Type.Object(
+  {
+    /** The prompt comes from the drawn labels; else from the prompter. */
+    truthShare: Share,
+    /** A prompt from the drawn labels is points instead of a box. */
+    pointShare: Share,
+    /** Negative points beside the one positive point. */
+    negativeCount: Type.Integer({ minimum: 0, maximum: 16 }),
+    /** The prompt has a mask too. */
+    maskShare: Share,
+    /** An object's slice is prompted at all; of every object in a clip at least one is. */
+    promptedShare: Share,
+    /** Each side of a drawn box moves by up to this share of it, and by so many pixels of the model's image at most. */
+    jitter: Type.Object({ share: Share, pixelsMax: Type.Number({ minimum: 0, maximum: 256 }) }, closed),
+    /** How far a drawn mask is moved, and grown or shrunk. */
+    roughness: Type.Object({ shiftPxMax: Pixels, growPxMax: Pixels }, closed),
+  },
+  closed,
+);
+
+const ObjectRule = Type.Union([
+  Type.Object({ kind: Type.Literal("likeliest") }, closed),
+  Type.Object({ kind: Type.Literal("threshold"), probability: Share }, closed),
+]);
+
+export const Rfmedsam2Refinement = Type.Object(
+  {
+    /** Slices that are refined together. */
+    clipSlices: Type.Integer({ minimum: 1, maximum: 32 }),
+    prompter: Type.Object(
+      {
+        object: ObjectRule,
+        extent: Type.Union([Type.Literal("largest"), Type.Literal("all")]),
+        margin: Type.Object({ share: Share, pixelsMin: Type.Number({ minimum: 0, maximum: 256 }) }, closed),
+      },
+      closed,
+    ),
+    prompts: Type.Union([Type.Literal("boxes"), Type.Literal("boxes-and-masks")]),
+    conditioningEvery: Type.Integer({ minimum: 1, maximum: 32 }),
+    conditioningScoreMin: Share,
+    conditioningCountMax: Type.Integer({ minimum: 1, maximum: 32 }),
+    memoryCountMax: Type.Integer({ minimum: 0, maximum: 32 }),
+    gaps: Type.Union([Type.Literal("refined"), Type.Literal("left")]),
+    /** Below this overlap with the prompter's mask SAM 2 must be sure of itself. */
+    agreementDiceMin: Share,
+    /** Predicted IoU from which it is. */
+    sureScoreMin: Share,
+  },
+  closed,
+);

@@ -2,12 +2,11 @@
 // for, the voxel-wise atlas of training cases, which a trained network has to beat.
 
 import type { CaseId } from "../data/study-source.ts";
-import { predictVolume } from "../evaluation/predict-volume.ts";
 import type { ExitReason } from "../exit-codes.ts";
 import { openModelFile, readTrustedKeys } from "../model-file.ts";
 import { atlasPredictor } from "../work/atlas-baseline.ts";
 import { scoreFolder } from "../work/score-folder.ts";
-import { segmenterOf } from "../work/segmenter.ts";
+import { segmenterOf, segmentVolume } from "../work/segmenter.ts";
 import { type SelectedCases, selectCases } from "../work/site-cohort.ts";
 import { StudyError } from "../work/study-error.ts";
 import { type BackendStarter, backendLines } from "./backend-choice.ts";
@@ -72,7 +71,7 @@ async function modelTable(
   const onCase = (done: number, total: number): void => context.remark(`case ${done} of ${total}`);
   const scored = await scoreFolder({
     ...{ plan, source, cases, onCase },
-    predict: (volume) => predictVolume(volume, segmenter),
+    predict: (volume) => segmentVolume(volume, segmenter),
   }).finally(() => segmenter.dispose());
   return { file, version, signer, ...scoreTable(scored, plan) };
 }

@@ -14,12 +14,17 @@ export interface PatchOptions {
 /** @returns the slice itself where it has the size of a patch. It must not be smaller. */
 export function samplePatch(slice: Slice, options: PatchOptions, prng: Prng): Slice {
   if (slice.height === options.height && slice.width === options.width) return slice;
+  return cutPatch(slice, samplePlace(slice, options, prng));
+}
+
+/** Where such a patch lies. */
+export function samplePlace(slice: Slice, options: PatchOptions, prng: Prng): PatchPlace {
   const target = prng.chance(options.foregroundShare) ? labelledPixel(slice, prng) : null;
   const row = target === null ? null : Math.floor(target / slice.width);
   const column = target === null ? null : target % slice.width;
   const top = patchStart({ size: slice.height, patch: options.height, through: row }, prng);
   const left = patchStart({ size: slice.width, patch: options.width, through: column }, prng);
-  return cutPatch(slice, { top, left, height: options.height, width: options.width });
+  return { top, left, height: options.height, width: options.width };
 }
 
 export interface PatchPlace {

@@ -8,9 +8,10 @@ import {
 } from "@consilium/shared/model/plain-conv-unet.ts";
 import { PlainConvUNet } from "../models/unet/plain-conv-unet.ts";
 import { deepSupervisionLoss } from "../training/losses.ts";
-import type { Recipe } from "./recipe.ts";
+import type { SliceRecipe } from "./recipe.ts";
+import { sliceModel } from "./slice-model.ts";
 
-export const unetPrompter: Recipe = {
+export const unetPrompter: SliceRecipe = {
   id: "unet-prompter",
   version: 1,
   kernels: [
@@ -52,6 +53,7 @@ export const unetPrompter: Recipe = {
   ],
   parameters: (config) => plainConvUNetParameters(parsePlainConvUNetConfig(config)),
   trainable: (config) => plainConvUNetTrainable(parsePlainConvUNetConfig(config)),
+  open: (config, weights) => sliceModel(unetPrompter.build(config, weights), deepSupervisionLoss),
   build: (config, weights) => new PlainConvUNet(parsePlainConvUNetConfig(config), weights),
   loss: deepSupervisionLoss,
 };

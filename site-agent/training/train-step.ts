@@ -4,7 +4,7 @@ import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { disposeOnError } from "../backend/dispose-on-error.ts";
 import { hasKernel, runSingleKernel, SUM_SQUARES } from "../backend/fused-kernel.ts";
 import { tf } from "../backend/tensors.ts";
-import type { Recipe, TrainableModel } from "../recipes/recipe.ts";
+import type { Differentiated, SliceRecipe, TrainableModel, TrainedParameters } from "../recipes/recipe.ts";
 import { type AdamWPlan, type AdamWState, disposeAdamW, updateAdamW } from "./adamw.ts";
 import { type TrainingBatch, TrainingError } from "./training-slice.ts";
 
@@ -22,19 +22,33 @@ export type StepResult = {
 };
 
 /**
- * Takes over `state` and replaces the model's trainable tensors.
- * @throws TrainingError `training.diverged` when the loss or a gradient is no longer finite; the model is unchanged
+ * A step of a model of single slices.
+ * @throws as `stepWith`
  */
 export async function trainStep(
-  { model, loss }: { readonly model: TrainableModel; readonly loss: Recipe["loss"] },
+  { model, loss }: { readonly model: TrainableModel; readonly loss: SliceRecipe["loss"] },
   { images, target }: TrainingBatch,
   state: AdamWState,
   plan: StepPlan,
 ): Promise<StepResult> {
-  const values = model.parameters.trainable();
-  const { value, grads } = disposeOnError(() =>
-    tf.valueAndGrads(() => loss(model.forward(images), target))([...values.values()]),
+  const values = [...model.parameters.trainable().values()];
+  const differentiated = disposeOnError(() =>
+    tf.valueAndGrads(() => loss(model.forward(images), target))(values),
   );
+  return stepWith(model.parameters, differentiated as Differentiated, state, plan); // The loss is a scalar.
+}
+
+/**
+ * Takes over `state` and the gradients, and replaces the trainable tensors.
+ * @throws TrainingError `training.diverged` when the loss or a gradient is no longer finite; the model is unchanged
+ */
+export async function stepWith(
+  parameters: TrainedParameters,
+  { value, grads }: Differentiated,
+  state: AdamWState,
+  plan: StepPlan,
+): Promise<StepResult> {
+  const values = parameters.trainable();
   try {
     const lossValue = await scalar(value);
     const gradientNormL2 = await normL2(grads);
@@ -48,10 +62,10 @@ export async function trainStep(
     const update = { values, gradients, learningRate, gradientScale };
     const updated = disposeOnError(() => updateAdamW(plan, state, update));
     disposeAdamW(state);
-    model.parameters.replace(updated.values);
+    parameters.replace(updated.values);
     return { state: updated.state, loss: lossValue, gradientNormL2 };
   } finally {
-    tf.dispose([value, grads]);
+    tf.dispose([value, [...grads]]);
   }
 }
 

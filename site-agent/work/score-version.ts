@@ -8,9 +8,8 @@ import { matchLabels } from "../data/label-mapping.ts";
 import type { CaseId } from "../data/study-source.ts";
 import { type CaseLabelScore, evaluateCase } from "../evaluation/evaluate-case.ts";
 import { evaluateSlices, spreadSlices } from "../evaluation/evaluate-slices.ts";
-import { predictSlices, predictVolume } from "../evaluation/predict-volume.ts";
 import { type CohortCase, studyLabelmap } from "../preprocessing/prepare-cohort.ts";
-import type { Segmenter } from "./segmenter.ts";
+import { type Segmenter, segmentVolume } from "./segmenter.ts";
 import type { SiteCohort } from "./site-cohort.ts";
 
 export type CaseScores = { readonly id: CaseId; readonly scores: readonly CaseLabelScore[] };
@@ -46,7 +45,7 @@ async function scoreVolume(
 ): Promise<readonly CaseLabelScore[]> {
   const opened = await cohort.source.open(id);
   const truth = studyLabelmap(opened, matchLabels(cohort.source.labelNames, plan.labels));
-  const predicted = await predictVolume(opened.volume, segmenter);
+  const predicted = await segmentVolume(opened.volume, segmenter);
   return evaluateCase(predicted, expectDefined(truth, "labels of a validation case"), contoured);
 }
 
@@ -57,7 +56,7 @@ async function scoreSlices(
   const indices = spreadSlices(prepared.slices.length, plan.evaluation.slicesPerCase);
   const slices = indices.map((index) => expectDefined(prepared.slices[index], "slice of the sample"));
   const pairs: { predicted: Uint8Array; truth: Uint8Array }[] = [];
-  for await (const probabilities of predictSlices(slices, segmenter)) {
+  for await (const probabilities of segmenter.predict(prepared.slices, indices)) {
     const { labels } = expectDefined(slices[pairs.length], "slice of a prediction");
     pairs.push({ predicted: mostProbable(probabilities, segmenter.labels), truth: labels });
   }

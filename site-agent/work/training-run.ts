@@ -6,9 +6,9 @@ import { Prng } from "@consilium/shared/base/prng.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import { applyDelta, subtract } from "../delta/delta.ts";
 import type { CohortCase } from "../preprocessing/prepare-cohort.ts";
-import { trainingView } from "../preprocessing/training-view.ts";
+import { clipView } from "../preprocessing/training-view.ts";
 import { findRecipe } from "../recipes/registry.ts";
-import { trainLocally } from "../training/train-locally.ts";
+import { trainBatches } from "../training/train-locally.ts";
 import type { WeightValues } from "./weights-file.ts";
 
 export type TrainingRun = {
@@ -37,20 +37,17 @@ export async function runTraining(run: TrainingRun): Promise<TrainingOutcome> {
   const { plan, base, cases, seed, steps, schedule, onStep, signal } = run;
   const recipe = findRecipe(plan.recipe);
   const manifest = recipe.trainable(plan.recipe.config);
-  const model = recipe.build(plan.recipe.config, base);
+  const model = recipe.open(plan.recipe.config, base);
   try {
-    const { weights, losses } = await trainLocally({
-      model,
-      loss: recipe.loss,
-      slices: cases.flatMap(({ prepared }) => prepared.slices),
+    const objective = model.objective({
+      cases: cases.map(({ prepared }) => prepared.slices),
       labels: [0, ...plan.labels.map(({ id }) => id)],
-      plan: { ...plan.training, stepsPerRound: steps },
-      schedule,
+      batchSize: plan.training.batchSize,
       seed,
-      augment: trainingView({ preprocessing: plan.preprocessing, ...plan.training }),
-      onStep,
-      signal,
+      view: clipView({ preprocessing: plan.preprocessing, ...plan.training }),
     });
+    const loop = { plan: { ...plan.training, stepsPerRound: steps }, schedule, onStep, signal };
+    const { weights, losses } = await trainBatches({ ...loop, parameters: model.parameters }, objective);
     const delta = subtract(weights, base, manifest);
     const first = expectDefined(losses.at(0), "loss of the first step");
     const last = expectDefined(losses.at(-1), "loss of the last step");

@@ -5,7 +5,7 @@ import type { ParameterSpec } from "@consilium/shared/model/parameter-manifest.t
 import type { Sam2Config } from "@consilium/shared/model/sam2.ts";
 import { sam2Parameters } from "@consilium/shared/model/sam2-parameters.ts";
 import { tf } from "../../backend/tensors.ts";
-import { ModelPart, type PartHooks } from "../nn/model-part.ts";
+import { ModelPart, type PartHooks, type WeightSource } from "../nn/model-part.ts";
 import { Parameters, type Weights } from "../parameters.ts";
 import { encodeImages, type ImageFeatures } from "./image-encoder.ts";
 import { type DecodedMasks, decodeMasks } from "./mask-decoder.ts";
@@ -20,6 +20,8 @@ export type Sam2Options = {
   readonly hooks?: PartHooks;
   /** Compute blocks of the trunk and of the memory attention again in the backward pass. */
   readonly recompute?: boolean;
+  /** Where the layers read their weights: the model's own, with low-rank updates for example. */
+  readonly weights?: (own: WeightSource) => WeightSource;
 };
 
 export class Sam2 {
@@ -31,7 +33,7 @@ export class Sam2 {
   constructor(
     config: Sam2Config,
     weights: Weights,
-    { trainable = [], hooks = {}, recompute = false }: Sam2Options = {},
+    { trainable = [], hooks = {}, recompute = false, weights: read = (own) => own }: Sam2Options = {},
   ) {
     this.config = config;
     this.parameters = new Parameters(
@@ -40,7 +42,7 @@ export class Sam2 {
     );
     const { recompute: adapters = () => [], ...others } = hooks;
     const within = (name: string) => [...this.#trainableWithin(name), ...adapters(name)];
-    this.#model = new ModelPart(this.parameters, recompute ? { ...others, recompute: within } : others);
+    this.#model = new ModelPart(read(this.parameters), recompute ? { ...others, recompute: within } : others);
   }
 
   /** @param images [B, H, W, 3] float32, normalised; only square ones of the record's size can be prompted */

@@ -16,7 +16,7 @@ import { decodeMasks } from "./mask-decoder.ts";
 import { attendToMemory } from "./memory-attention.ts";
 import { type FrameMemory, type MemoryBank, memoryTokens } from "./memory-bank.ts";
 import { encodeMemory } from "./memory-encoder.ts";
-import { type Remembering, selectMemories } from "./memory-selection.ts";
+import { type MemorySelection, type Remembering, selectMemories } from "./memory-selection.ts";
 import { encodePrompts, imagePositions, type PointPrompts } from "./prompt-encoder.ts";
 
 /** The logit of a mask whose object is not there. */
@@ -39,12 +39,16 @@ export type FrameInput = Pick<Remembering, "frame" | "frameCount" | "reverse" | 
   /** The first frame with a prompt has no memory to attend to. */
   readonly isFirst: boolean;
   readonly bank: MemoryBank;
+  /** What is remembered, where the caller chooses; the decoder then gives its single mask. */
+  readonly selection?: MemorySelection;
 };
 
 export type FrameAnswer = {
   /** The chosen mask, [B, 1, S / 4, S / 4] and [B, 1, S, S]. */
   readonly lowMasks: tf.Tensor4D;
   readonly highMasks: tf.Tensor4D;
+  /** The same logits [B, 1, S / 4, S / 4] whether or not the object counts as there: what training looks at. */
+  readonly bareMasks: tf.Tensor4D;
   /** All masks that it was chosen from, [B, masks, S, S], and the estimates of their overlap, [B, masks]. */
   readonly candidates: tf.Tensor4D;
   readonly ious: tf.Tensor2D;
@@ -71,7 +75,7 @@ function answerFrame(input: FrameInput, config: Sam2Config, model: ModelPart): F
     ? withoutMemory(features.embedding, model)
     : withMemory(input, config, model);
   const pointCount = prompts.points?.pointCount ?? 0;
-  const several = choosesAmongSeveral(pointCount, input.isFirst, config);
+  const several = !input.selection && choosesAmongSeveral(pointCount, input.isFirst, config);
   const mask = prompts.earlierMask ?? prompts.mask;
   const { points } = prompts;
   const asked = { ...(points && { points }), ...(mask && { mask }), several, training: input.training };
@@ -95,9 +99,8 @@ function withMemory(
   config: Sam2Config,
   model: ModelPart,
 ): tf.Tensor4D {
-  const frames = { conditioning: [...bank.conditioning.keys()], tracked: [...bank.tracked.keys()] };
-  assert(frames.conditioning.length > 0, "a frame without a prompt needs one that has a memory");
-  const memory = memoryTokens(bank, selectMemories({ ...input, ...frames }, config.tracking), config, model);
+  const selection = input.selection ?? selectedMemories(input, bank, config);
+  const memory = memoryTokens(bank, selection, config, model);
   const objects = memory.tokens.shape[0];
   const [, height, width, channels] = features.embedding.shape;
   const { positionTemperature: temperature } = config.neck;
@@ -109,6 +112,16 @@ function withMemory(
   part.observe(tf.scalar(memory.pointerTokenCount, "int32"), "num_obj_ptr_tokens");
   const positions = tf.tensor3d(sines, [1, height * width, channels]);
   return attendToMemory({ embedding, positions, memory }, config, part);
+}
+
+function selectedMemories(
+  input: Omit<Remembering, "conditioning" | "tracked">,
+  bank: MemoryBank,
+  { tracking }: Sam2Config,
+): MemorySelection {
+  const frames = { conditioning: [...bank.conditioning.keys()], tracked: [...bank.tracked.keys()] };
+  assert(frames.conditioning.length > 0, "a frame without a prompt needs one that has a memory");
+  return selectMemories({ ...input, ...frames }, tracking);
 }
 
 type Asked = {
@@ -149,6 +162,7 @@ function askDecoder(
   return {
     lowMasks: best.masks,
     highMasks: resized(best.masks, config.imageSize, "bilinear"),
+    bareMasks: several ? bestMask(chosen).masks : chosen.masks,
     candidates: several
       ? resized(visible.masks, config.imageSize, "bilinear")
       : resized(best.masks, config.imageSize, "bilinear"),
@@ -216,9 +230,11 @@ function givenAnswer(
   const [batch, , size] = mask.shape;
   const highMasks = tf.add(tf.mul(mask, GIVEN_SCALE), GIVEN_BIAS) as tf.Tensor4D; // The shape of the mask.
   const present = tf.step(tf.max(tf.reshape(mask, [batch, -1]), 1, true)) as tf.Tensor2D; // One number for each object.
+  const lowMasks = resized(highMasks, Math.floor(size / 4), "bilinear-antialias");
   return {
-    lowMasks: resized(highMasks, Math.floor(size / 4), "bilinear-antialias"),
+    lowMasks,
     highMasks,
+    bareMasks: lowMasks,
     candidates: highMasks,
     ious: tf.ones([batch, 1]),
     objectScores: tf.add(tf.mul(present, GIVEN_SCALE), GIVEN_BIAS),

@@ -1,0 +1,37 @@
+// A model of single slices as the agent uses it: batches of slices in training, patches of slices in prediction.
+
+import { expectDefined } from "@consilium/shared/base/assert.ts";
+import { predictSlices } from "../evaluation/predict-volume.ts";
+import { segmentSlices } from "../models/segment-slices.ts";
+import { sliceObjective } from "../training/slice-objective.ts";
+import type { TrainingSlice } from "../training/training-slice.ts";
+import type { PredictionView, RecipeModel, SliceRecipe, StackPredictor, TrainableModel } from "./recipe.ts";
+
+/** Patches that go through the network at once. */
+const BATCH_SIZE = 8;
+
+export function sliceModel(model: TrainableModel, loss: SliceRecipe["loss"]): RecipeModel {
+  return {
+    parameters: model.parameters,
+    objective: ({ cases, labels, batchSize, seed, view }) => {
+      const augment = (slice: TrainingSlice, prng: Parameters<typeof view>[1]): TrainingSlice =>
+        expectDefined(view([slice], prng)[0], "view of a slice");
+      return sliceObjective({ model, loss }, { slices: cases.flat(), labels, batchSize, seed, augment });
+    },
+    predictor: (view) => slicePredictor(model, view),
+    dispose: () => model.dispose(),
+  };
+}
+
+/** Softmax of the full-resolution logits, patch by patch. */
+export function slicePredictor(model: TrainableModel, view: PredictionView): StackPredictor {
+  return (slices, wanted) =>
+    predictSlices(
+      wanted.map((index) => expectDefined(slices[index], "a wanted slice")),
+      {
+        ...view,
+        batchSize: BATCH_SIZE,
+        segment: (images, shape) => segmentSlices(model, images, shape, BATCH_SIZE),
+      },
+    );
+}

@@ -1,9 +1,10 @@
 // The recipes that this agent can train, by the identifier and version that a study plan names.
 
 import type { Recipe } from "./recipe.ts";
+import { rfmedsam2 } from "./rfmedsam2.ts";
 import { unetPrompter } from "./unet-prompter.ts";
 
-const RECIPES: readonly Recipe[] = [unetPrompter];
+const RECIPES: readonly Recipe[] = [unetPrompter, rfmedsam2];
 
 export type RecipeErrorCode = "recipe.unknown";
 

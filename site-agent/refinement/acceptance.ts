@@ -7,10 +7,15 @@ import { clampedLogit } from "../prompts/mask-logits.ts";
 /** "prompter": acceptance and merging may look at the prompter's masks; "model": they may not. */
 export type Arbiter = "prompter" | "model";
 
-/** Inferred: below this overlap with the prompter's mask the model must be sure of itself. */
-export const AGREEMENT_DICE_MIN = 0.3;
-/** Inferred: predicted IoU from which the model is sure of itself. */
-export const SURE_SCORE_MIN = 0.5;
+export type AcceptanceRule = {
+  /** Below this overlap with the prompter's mask the model must be sure of itself. */
+  readonly agreementDiceMin: number;
+  /** Predicted IoU from which the model is sure of itself. */
+  readonly sureScoreMin: number;
+};
+
+/** Inferred: the paper gives no numbers. */
+export const ACCEPTANCE_RULE: AcceptanceRule = { agreementDiceMin: 0.3, sureScoreMin: 0.5 };
 
 export type Verdict = "accepted" | "object-absent" | "contradicts-prompter";
 
@@ -22,10 +27,14 @@ export type Claim = {
   readonly objectLogit: number;
 };
 
-export function verdictOn({ refined, initial, iouScore, objectLogit }: Claim, arbiter: Arbiter): Verdict {
+export function verdictOn(
+  { refined, initial, iouScore, objectLogit }: Claim,
+  arbiter: Arbiter,
+  { agreementDiceMin, sureScoreMin }: AcceptanceRule = ACCEPTANCE_RULE,
+): Verdict {
   if (!(objectLogit > 0)) return "object-absent";
-  if (arbiter === "model" || iouScore >= SURE_SCORE_MIN) return "accepted";
-  return diceOf(refined, initial) < AGREEMENT_DICE_MIN ? "contradicts-prompter" : "accepted";
+  if (arbiter === "model" || iouScore >= sureScoreMin) return "accepted";
+  return diceOf(refined, initial) < agreementDiceMin ? "contradicts-prompter" : "accepted";
 }
 
 /** 0 where both masks are empty: they agree on nothing. */

@@ -6,7 +6,7 @@ import { clampedLogit } from "../prompts/mask-logits.ts";
 import { classMask, type PrompterOutput, probabilityPlane } from "../prompts/prompter-output.ts";
 import { resizedPlane } from "../prompts/resize-plane.ts";
 import { pixelsOf, type SliceSize } from "../prompts/slice-size.ts";
-import { type Arbiter, keptLogits, type Verdict, verdictOn } from "./acceptance.ts";
+import { type AcceptanceRule, type Arbiter, keptLogits, type Verdict, verdictOn } from "./acceptance.ts";
 import type { ObjectResult } from "./object-result.ts";
 import { FEEDBACK_LOGIT_MAX } from "./refinement-plan.ts";
 
@@ -30,6 +30,7 @@ export type MergeOptions = {
   /** Size of the results' logits. */
   readonly maskGrid: SliceSize;
   readonly arbiter: Arbiter;
+  readonly acceptance?: AcceptanceRule;
 };
 
 /**
@@ -61,7 +62,7 @@ export function mergedSlice(
 function judged(
   result: ObjectResult,
   output: PrompterOutput,
-  { maskGrid, arbiter }: MergeOptions,
+  { maskGrid, arbiter, acceptance }: MergeOptions,
 ): { readonly verdict: Verdict; readonly plane: Float32Array | null } {
   const refinedLogits = resizedPlane(result.logits, maskGrid, output).map((logit) =>
     Math.min(Math.max(logit, -FEEDBACK_LOGIT_MAX), FEEDBACK_LOGIT_MAX),
@@ -69,7 +70,7 @@ function judged(
   const refined = Uint8Array.from(refinedLogits, (logit) => (logit > 0 ? 1 : 0));
   const initial = classMask(output.classes, output, result);
   const { iouScore, objectLogit } = result;
-  const verdict = verdictOn({ refined, initial, iouScore, objectLogit }, arbiter);
+  const verdict = verdictOn({ refined, initial, iouScore, objectLogit }, arbiter, acceptance);
   if (verdict === "accepted") return { verdict, plane: refinedLogits };
   if (arbiter === "model") return { verdict, plane: null };
   return { verdict, plane: keptLogits(probabilityPlane(output, result), initial) };

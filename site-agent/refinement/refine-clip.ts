@@ -2,11 +2,11 @@
 // maps. Stage 0 is the prompter's own answer. Results of a stage can be merged again with another arbiter without
 // decoding anything twice.
 
+import type { ObjectPrompt } from "../prompts/object-prompt.ts";
 import type { PrompterOutput } from "../prompts/prompter-output.ts";
 import { prompterPrompts } from "../prompts/prompter-prompts.ts";
 import { pixelsOf, type SliceSize } from "../prompts/slice-size.ts";
-import type { Arbiter } from "./acceptance.ts";
-import { type Decision, mergedSlice } from "./merge-objects.ts";
+import { type Decision, type MergeOptions, mergedSlice } from "./merge-objects.ts";
 import type { ObjectResult } from "./object-result.ts";
 import { type RefinedObject, type RefinementModel, refineObject } from "./refine-object.ts";
 import type { RefinementPlan } from "./refinement-plan.ts";
@@ -17,13 +17,24 @@ export async function refineClip<Memory>(
   model: RefinementModel<Memory>,
   plan: RefinementPlan,
 ): Promise<RefinedObject> {
-  const prompts = prompterPrompts(output, { model, rule: plan.prompter });
+  return refinePrompts(prompterPrompts(output, { model, rule: plan.prompter }), model, {
+    size: output,
+    plan,
+  });
+}
+
+/** The same for prompts from elsewhere; at most one for a class in a slice. */
+export async function refinePrompts<Memory>(
+  prompts: readonly ObjectPrompt[],
+  model: RefinementModel<Memory>,
+  { size, plan }: { readonly size: SliceSize; readonly plan: RefinementPlan },
+): Promise<RefinedObject> {
+  const classes = new Set(prompts.map(({ classIndex }) => classIndex));
   const stageOne: ObjectResult[] = [];
   const stageTwo: ObjectResult[] = [];
-  for (let classIndex = 1; classIndex < output.classCount; classIndex += 1) {
+  for (const classIndex of [...classes].sort((a, b) => a - b)) {
     const own = prompts.filter((prompt) => prompt.classIndex === classIndex);
-    if (own.length === 0) continue;
-    const refined = await refineObject(own, model, { size: output, plan });
+    const refined = await refineObject(own, model, { size, plan });
     stageOne.push(...refined.stageOne);
     stageTwo.push(...refined.stageTwo);
   }
@@ -42,7 +53,7 @@ export type MergedClip = {
 export function mergedClip(
   results: readonly ObjectResult[],
   output: PrompterOutput,
-  { maskGrid, arbiter }: { readonly maskGrid: SliceSize; readonly arbiter: Arbiter },
+  options: Omit<MergeOptions, "slice">,
 ): MergedClip {
   const pixels = pixelsOf(output);
   const { depth, classCount } = output;
@@ -51,7 +62,7 @@ export function mergedClip(
   const decisions: Decision[] = [];
   for (let slice = 0; slice < depth; slice += 1) {
     const own = results.filter((result) => result.slice === slice);
-    const merged = mergedSlice(own, output, { slice, maskGrid, arbiter });
+    const merged = mergedSlice(own, output, { slice, ...options });
     classes.set(merged.classes, slice * pixels);
     decisions.push(...merged.decisions);
     for (let classIndex = 0; classIndex < classCount; classIndex += 1) {

@@ -50,11 +50,7 @@ export function batchTensors(slices: readonly TrainingSlice[], labels: readonly 
   slices.forEach((slice, index) => {
     expectSize(slice, { height, width, channels });
     images.set(slice.image, index * pixels * channels);
-    for (let pixel = 0; pixel < pixels; pixel += 1) {
-      const found = classOf[slice.labels[pixel] ?? 0] ?? UNKNOWN_CLASS;
-      if (found === UNKNOWN_CLASS) throw unknownLabel();
-      classes[index * pixels + pixel] = found;
-    }
+    classes.set(classIndices(slice.labels, classOf), index * pixels);
     labels.forEach((label, k) => {
       drawn[index * labels.length + k] = k === 0 || slice.contoured.includes(label) ? 1 : 0;
     });
@@ -75,7 +71,17 @@ export function disposeBatch({ images, target }: TrainingBatch): void {
 const UNKNOWN_CLASS = 255;
 const LABEL_COUNT = 256;
 
-function classTable(labels: readonly number[]): Uint8Array {
+/** @throws TrainingError for a label outside the study */
+export function classIndices(found: Uint8Array, classOf: Uint8Array): Uint8Array {
+  return found.map((label) => {
+    const index = classOf[label] ?? UNKNOWN_CLASS;
+    if (index === UNKNOWN_CLASS) throw unknownLabel();
+    return index;
+  });
+}
+
+/** Class index of every label id; background is the first class. */
+export function classTable(labels: readonly number[]): Uint8Array {
   assert(labels[0] === 0, "background is the first class");
   assert(labels.length < UNKNOWN_CLASS, "class indices fit into a byte");
   const table = new Uint8Array(LABEL_COUNT).fill(UNKNOWN_CLASS);

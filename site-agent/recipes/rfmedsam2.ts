@@ -1,0 +1,32 @@
+// RFMedSAM 2 (Xie et al. 2025): a frozen SAM 2.1 with adapters, prompted by a UNet, and refined in two stages. The plan
+// says whether the prompter, the adapters or both are trained.
+
+import { parseRfmedsam2Config } from "@consilium/shared/model/rfmedsam2.ts";
+import { rfmedsam2Parameters, rfmedsam2Trainable } from "@consilium/shared/model/rfmedsam2-parameters.ts";
+import { Rfmedsam2 } from "../models/rfmedsam2/rfmedsam2.ts";
+import { clipObjective } from "../training/clip-objective.ts";
+import { deepSupervisionLoss } from "../training/losses.ts";
+import type { Recipe, RecipeModel } from "./recipe.ts";
+import { rfmedsam2Predictor } from "./rfmedsam2-predictor.ts";
+import { sliceModel } from "./slice-model.ts";
+
+export const rfmedsam2: Recipe = {
+  id: "rfmedsam2",
+  version: 1,
+  kernels: [],
+  parameters: (config) => rfmedsam2Parameters(parseRfmedsam2Config(config)),
+  trainable: (config) => rfmedsam2Trainable(parseRfmedsam2Config(config)),
+  open: (config, weights) => opened(new Rfmedsam2(parseRfmedsam2Config(config), weights)),
+};
+
+function opened(model: Rfmedsam2): RecipeModel {
+  const prompter = sliceModel(model.prompter, deepSupervisionLoss);
+  const trainsAdapters = model.config.trains !== "prompter";
+  return {
+    parameters: model.parameters,
+    objective: (material) => (trainsAdapters ? clipObjective(model, material) : prompter.objective(material)),
+    predictor: (view) =>
+      model.config.answer === "prompter" ? prompter.predictor(view) : rfmedsam2Predictor(model, view),
+    dispose: () => model.dispose(),
+  };
+}

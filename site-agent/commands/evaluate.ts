@@ -6,8 +6,9 @@ import type { ExitReason } from "../exit-codes.ts";
 import { openModelFile, readTrustedKeys } from "../model-file.ts";
 import { atlasPredictor } from "../work/atlas-baseline.ts";
 import { scoreFolder } from "../work/score-folder.ts";
-import { segmenterOf, segmentVolume } from "../work/segmenter.ts";
+import { segmenterOf, segmentVolume, stagesOf } from "../work/segmenter.ts";
 import { type SelectedCases, selectCases } from "../work/site-cohort.ts";
+import { type StageScores, stageScores } from "../work/stage-scores.ts";
 import { StudyError } from "../work/study-error.ts";
 import { type BackendStarter, backendLines } from "./backend-choice.ts";
 import { type CommandContext, present } from "./command-context.ts";
@@ -28,7 +29,9 @@ export type EvaluateOptions = {
 };
 
 type OpenedModel = Awaited<ReturnType<typeof openModelFile>> & { readonly file: string };
-type ModelTable = ScoreTable & Pick<OpenedModel, "version" | "signer" | "file">;
+type StageTable = ScoreTable & Omit<StageScores, "scores">;
+type ModelTable = ScoreTable &
+  Pick<OpenedModel, "version" | "signer" | "file"> & { readonly stages?: readonly StageTable[] };
 
 export async function evaluateModels(
   options: EvaluateOptions,
@@ -49,7 +52,11 @@ export async function evaluateModels(
   const common = { backend: backend.statement.name, baseline };
   const result = others.length === 0 ? { ...only, ...common } : { ...common, models: tables };
   present(context, result, [
-    ...tables.flatMap((table) => [...scoreLines(table.version.slice(0, 12), table), ""]),
+    ...tables.flatMap((table) => [
+      ...scoreLines(table.version.slice(0, 12), table),
+      "",
+      ...stageLines(table),
+    ]),
     ...(baseline ? scoreLines(`atlas of ${baseline.trainingCases} cases`, baseline) : []),
   ]);
   return "done";
@@ -67,13 +74,29 @@ async function modelTable(
   { source, validation: cases }: SelectedCases,
   { options, context }: { options: EvaluateOptions; context: CommandContext },
 ): Promise<ModelTable> {
-  const segmenter = segmenterOf(plan, weights, { mirror: options.mirror });
   const onCase = (done: number, total: number): void => context.remark(`case ${done} of ${total}`);
+  const scoring = { plan, source, cases, onCase };
+  const staged = stagesOf(plan, weights, { mirror: options.mirror });
+  const stages = staged
+    ? await stageScores({ ...scoring, predict: staged.predict }).finally(() => staged.dispose())
+    : [];
+  const segmenter = segmenterOf(plan, weights, { mirror: options.mirror });
   const scored = await scoreFolder({
-    ...{ plan, source, cases, onCase },
+    ...scoring,
     predict: (volume) => segmentVolume(volume, segmenter),
   }).finally(() => segmenter.dispose());
-  return { file, version, signer, ...scoreTable(scored, plan) };
+  const tables = stages.map(({ scores, ...stage }) => ({ ...stage, ...scoreTable(scores, plan) }));
+  return { file, version, signer, ...scoreTable(scored, plan), ...(staged && { stages: tables }) };
+}
+
+function stageLines({ stages = [] }: ModelTable): string[] {
+  return stages.flatMap((table) => {
+    const { stage, kind, objects } = table;
+    const share = objects
+      ? [`${(100 * objects.shareReplaced).toFixed(1)} % of ${objects.asked} objects replaced`]
+      : [];
+    return [`${stage}: ${kind}`, ...share, ...scoreLines("", table), ""];
+  });
 }
 
 async function selection({ data, split }: EvaluateOptions): Promise<SelectedCases> {

@@ -50,11 +50,25 @@ export type StackPredictor = (
   wanted: readonly number[],
 ) => AsyncGenerator<Float32Array>;
 
+/** Told for every object that a stage was asked for, whether its mask took the place of the prompter's. */
+export type StageTally = (stage: string, isReplaced: boolean) => void;
+
+/**
+ * Probabilities [height, width, classes] of every slice in turn, by stage.
+ * @param slices a whole volume with its labels
+ */
+export type StagePredictor = (
+  slices: readonly TrainingSlice[],
+  tally: StageTally,
+) => AsyncGenerator<ReadonlyMap<string, Float32Array>>;
+
 /** A model with weights, ready for whatever the agent does with one. */
 export type RecipeModel = {
   readonly parameters: TrainedParameters;
   objective(material: TrainingMaterial): Objective;
   predictor(view: PredictionView): StackPredictor;
+  /** Where an answer has stages; seeded, because prompts from the labels are drawn. */
+  readonly stages?: (view: PredictionView, seed: number) => StagePredictor;
   dispose(): void;
 };
 

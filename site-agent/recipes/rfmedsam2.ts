@@ -8,6 +8,7 @@ import { clipObjective } from "../training/clip-objective.ts";
 import { deepSupervisionLoss } from "../training/losses.ts";
 import type { Recipe, RecipeModel } from "./recipe.ts";
 import { rfmedsam2Predictor } from "./rfmedsam2-predictor.ts";
+import { rfmedsam2Stages } from "./rfmedsam2-stages.ts";
 import { sliceModel } from "./slice-model.ts";
 
 export const rfmedsam2: Recipe = {
@@ -27,6 +28,7 @@ function opened(model: Rfmedsam2): RecipeModel {
     objective: (material) => (trainsAdapters ? clipObjective(model, material) : prompter.objective(material)),
     predictor: (view) =>
       model.config.answer === "prompter" ? prompter.predictor(view) : rfmedsam2Predictor(model, view),
+    stages: (view, seed) => rfmedsam2Stages(model, view, seed),
     dispose: () => model.dispose(),
   };
 }

@@ -13,35 +13,51 @@ import type { CaseScores } from "./score-version.ts";
 
 export type Predictor = (volume: Volume) => Promise<Labelmap>;
 
-export type FolderScoring = {
+/** Several answers for one volume, by name; the truth is for those that are prompted with it. */
+export type StagedPredictor = (volume: Volume, truth: Labelmap) => Promise<ReadonlyMap<string, Labelmap>>;
+
+export type FolderScoring<Predict> = {
   readonly plan: Pick<StudyPlan, "labels" | "partialLabels">;
   readonly source: StudySource;
   readonly cases: readonly CaseId[];
-  readonly predict: Predictor;
+  readonly predict: Predict;
   readonly onCase: (done: number, total: number) => void;
 };
 
-export async function scoreFolder({
+const ONLY = "only";
+
+export async function scoreFolder({ predict, ...scoring }: FolderScoring<Predictor>): Promise<CaseScores[]> {
+  const staged: StagedPredictor = async (volume) => new Map([[ONLY, await predict(volume)]]);
+  const scores = await scoreStages({ ...scoring, predict: staged });
+  return scores.get(ONLY) ?? [];
+}
+
+/** The scores of every answer, by its name. */
+export async function scoreStages({
   plan,
   source,
   cases,
   predict,
   onCase,
-}: FolderScoring): Promise<CaseScores[]> {
+}: FolderScoring<StagedPredictor>): Promise<Map<string, CaseScores[]>> {
   const studyLabels = plan.labels.map(({ id }) => id);
   const mapping = matchLabels(source.labelNames, plan.labels);
-  const rows: (CaseScores & { inCase: ReadonlySet<number> })[] = [];
-  for (const id of cases) {
+  const rows: { stage: string; scores: CaseScores; inCase: ReadonlySet<number> }[] = [];
+  for (const [index, id] of cases.entries()) {
     const opened: OpenedCase = await source.open(id);
     const truth = expectDefined(studyLabelmap(opened, mapping), "labels of a labelled case");
-    const predicted = await predict(opened.volume);
     const inCase = new Set(labelsPresent(truth));
-    rows.push({ id, scores: evaluateCase(predicted, truth, studyLabels), inCase });
-    onCase(rows.length, cases.length);
+    for (const [stage, predicted] of await predict(opened.volume, truth)) {
+      rows.push({ stage, scores: { id, scores: evaluateCase(predicted, truth, studyLabels) }, inCase });
+    }
+    onCase(index + 1, cases.length);
   }
   const atSite = new Set(rows.flatMap(({ inCase }) => [...inCase]));
-  return rows.map(({ id, scores, inCase }) => {
+  const stages = new Map<string, CaseScores[]>();
+  for (const { stage, scores, inCase } of rows) {
     const contoured = contouredLabels({ studyLabels, inCase, atSite }, plan.partialLabels);
-    return { id, scores: scores.filter(({ label }) => contoured.includes(label)) };
-  });
+    const known = { ...scores, scores: scores.scores.filter(({ label }) => contoured.includes(label)) };
+    stages.set(stage, [...(stages.get(stage) ?? []), known]);
+  }
+  return stages;
 }

@@ -4,7 +4,7 @@ import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import type { Labelmap, Volume } from "../data/volume.ts";
 import { prepare } from "../preprocessing/prepare.ts";
 import { LabelRestorer } from "../preprocessing/restore.ts";
-import type { PredictionView, StackPredictor } from "../recipes/recipe.ts";
+import type { PredictionView, StackPredictor, StagePredictor } from "../recipes/recipe.ts";
 import { findRecipe } from "../recipes/registry.ts";
 import type { WeightValues } from "./weights-file.ts";
 
@@ -23,12 +23,25 @@ export function segmenterOf(
   return { ...view, predict: model.predictor(view), dispose: () => model.dispose() };
 }
 
-export function predictionView(plan: StudyPlan, { mirror }: MirrorChoice): PredictionView {
+function predictionView(plan: StudyPlan, { mirror }: MirrorChoice): PredictionView {
   return {
     plan: plan.preprocessing,
     labels: [0, ...plan.labels.map(({ id }) => id)],
     mirrorAxes: mirror ? plan.training.mirrorAxes : [],
   };
+}
+
+/** The caller disposes of it; null where the recipe's answer has no stages. @throws WeightsError, RecipeError */
+export function stagesOf(
+  plan: StudyPlan,
+  weights: WeightValues,
+  choice: MirrorChoice,
+): { readonly predict: StagePredictor; dispose(): void } | null {
+  const model = findRecipe(plan.recipe).open(plan.recipe.config, weights);
+  const predict = model.stages?.(predictionView(plan, choice), plan.training.seed);
+  if (predict) return { predict, dispose: () => model.dispose() };
+  model.dispose();
+  return null;
 }
 
 /** A label map on the volume's own grid. */

@@ -1,0 +1,159 @@
+// RFMedSAM 2 taken apart: what every stage answers for a volume whose labels are known, and what it would answer without
+// the prompter's word, from boxes alone, or from prompts made of the labels themselves. The last are upper limits and no
+// result; filled boxes say what a box is worth without any model.
+
+import { expectDefined } from "@consilium/shared/base/assert.ts";
+import { Prng } from "@consilium/shared/base/prng.ts";
+import type { RefinedWindow } from "../models/rfmedsam2/clip-windows.ts";
+import { refinementPlanOf } from "../models/rfmedsam2/refinement-plan-of.ts";
+import type { Rfmedsam2 } from "../models/rfmedsam2/rfmedsam2.ts";
+import type { ObjectPrompt } from "../prompts/object-prompt.ts";
+import { filledBoxLabels } from "../prompts/pixel-box.ts";
+import { prompterPrompts } from "../prompts/prompter-prompts.ts";
+import { pixelsOf, type StackSize } from "../prompts/slice-size.ts";
+import { type TruthPromptKind, truthPrompt } from "../prompts/truth-prompts.ts";
+import { mergedClip, refineClip, refinePrompts } from "../refinement/refine-clip.ts";
+import type { RefinedObject } from "../refinement/refine-object.ts";
+import { type StitchedSlice, Stitcher } from "../refinement/stitching.ts";
+import { classIndices, classTable } from "../training/training-slice.ts";
+import type { PredictionView, StagePredictor, StageTally } from "./recipe.ts";
+import { classShares, windowsOf } from "./rfmedsam2-predictor.ts";
+
+/** Logits [classes, depth, height, width] of one window, by stage. */
+type WindowAnswers = ReadonlyMap<string, Float32Array>;
+
+export function rfmedsam2Stages(model: Rfmedsam2, view: PredictionView, seed: number): StagePredictor {
+  return async function* stages(slices, tally) {
+    const { height, width } = expectDefined(slices[0], "a volume has a slice");
+    const classCount = view.labels.length;
+    const volume = { depth: slices.length, height, width };
+    const stitchers = new Map<string, Stitcher>();
+    for await (const one of windowsOf(model, slices, view)) {
+      const answers = await windowAnswers(model, one, { view, seed, tally });
+      const finished = new Map<string, StitchedSlice[]>();
+      for (const [stage, logits] of answers) {
+        const stitcher = stitchers.get(stage) ?? new Stitcher(volume, classCount);
+        stitchers.set(stage, stitcher);
+        finished.set(stage, stitcher.add(one.window, logits));
+      }
+      yield* bySlice(finished, classCount);
+    }
+    yield* bySlice(
+      new Map([...stitchers].map(([stage, stitcher]) => [stage, stitcher.finish()])),
+      classCount,
+    );
+  };
+}
+
+function* bySlice(
+  finished: ReadonlyMap<string, readonly StitchedSlice[]>,
+  classCount: number,
+): Generator<ReadonlyMap<string, Float32Array>> {
+  const count = Math.max(0, ...[...finished.values()].map(({ length }) => length));
+  for (let index = 0; index < count; index += 1) {
+    const stages = [...finished].map(([stage, slices]) => {
+      const { logits } = expectDefined(slices[index], "every stage answers every slice");
+      return [stage, classShares(logits, classCount)] as const;
+    });
+    yield new Map(stages);
+  }
+}
+
+type AnswerOptions = { readonly view: PredictionView; readonly seed: number; readonly tally: StageTally };
+
+async function windowAnswers(
+  model: Rfmedsam2,
+  one: RefinedWindow,
+  options: AnswerOptions,
+): Promise<WindowAnswers> {
+  const { output, port } = one;
+  const plan = refinementPlanOf(model);
+  const boxesAlone = { ...plan, prompts: "boxes" } as const;
+  const merge = merger(model, one, options.tally);
+  const both = await refineClip(output, port, plan);
+  const boxes = await refineClip(output, port, boxesAlone);
+  const asked = prompterPrompts(output, { model: port, rule: plan.prompter });
+  const drawn = (kind: TruthPromptKind): ObjectPrompt[] => truthPrompts(model, one, { ...options, kind });
+  const truthBoxes = drawn({ kind: "box", jitter: model.config.prompts.jitter });
+  const points = drawn({ kind: "points", positiveCount: 1, negativeCount: 0 });
+  const asking = { size: output, plan: boxesAlone };
+  const fromBoxes = await refinePrompts(truthBoxes, port, asking);
+  const fromPoints = await refinePrompts(points, port, asking);
+  return new Map([
+    ["stage-0", output.probabilities.map((share) => Math.log(Math.max(share, SHARE_MIN)))],
+    ["stage-1", merge("stage-1", both.stageOne, "prompter")],
+    ["stage-2", merge("stage-2", both.stageTwo, "prompter")],
+    ["stage-2-without-prompter-masks", merge("stage-2-without-prompter-masks", both.stageTwo, "model")],
+    ["stage-1-boxes-only", merge("stage-1-boxes-only", boxes.stageOne, "model")],
+    ["stage-2-boxes-only", merge("stage-2-boxes-only", boxes.stageTwo, "model")],
+    ["filled-prompter-boxes", filled(asked, output)],
+    ["truth-boxes-stage-1", merge("truth-boxes-stage-1", fromBoxes.stageOne, "model")],
+    ["truth-boxes-stage-2", merge("truth-boxes-stage-2", fromBoxes.stageTwo, "model")],
+    ["truth-points-stage-1", merge("truth-points-stage-1", fromPoints.stageOne, "model")],
+    ["truth-points-stage-2", merge("truth-points-stage-2", fromPoints.stageTwo, "model")],
+    ["filled-truth-boxes", filled(truthBoxes, output)],
+  ]);
+}
+
+/** Below this a probability's logarithm says nothing more. */
+const SHARE_MIN = 1e-30;
+/** Of a pixel within a filled box; outside, and of background, it is lower by as much. */
+const FILLED_LOGIT = 10;
+
+type Merge = (
+  stage: string,
+  results: RefinedObject["stageOne"],
+  arbiter: "prompter" | "model",
+) => Float32Array;
+
+function merger({ config, sizes }: Rfmedsam2, { output }: RefinedWindow, tally: StageTally): Merge {
+  return (stage, results, arbiter) => {
+    const merging = { maskGrid: sizes.maskGrid, arbiter, acceptance: config.refinement };
+    const { logits, decisions } = mergedClip(results, output, merging);
+    for (const { verdict } of decisions) tally(stage, verdict === "accepted");
+    return logits;
+  };
+}
+
+/** One prompt for every drawn object of the window, the same for the same seed. */
+function truthPrompts(
+  { sizes }: Rfmedsam2,
+  { window, slices, output }: RefinedWindow,
+  { view, seed, kind }: AnswerOptions & { readonly kind: TruthPromptKind },
+): ObjectPrompt[] {
+  const { depth, height, width, classCount } = output;
+  const classes = new Uint8Array(depth * height * width);
+  const table = classTable(view.labels);
+  slices.forEach(({ labels }, slice) => {
+    classes.set(classIndices(labels, table), slice * height * width);
+  });
+  const truth = { depth, height, width, classes };
+  const prng = Prng.labelled(seed, `${kind.kind} at ${window.slice} ${window.row} ${window.column}`);
+  const prompts: ObjectPrompt[] = [];
+  for (let classIndex = 1; classIndex < classCount; classIndex += 1) {
+    for (let slice = 0; slice < depth; slice += 1) {
+      const prompt = truthPrompt(truth, { classIndex, slice }, { image: sizes.image, kind, prng });
+      if (prompt) prompts.push(prompt);
+    }
+  }
+  return prompts;
+}
+
+/** The prompts' boxes as logits [classes, depth, height, width]. */
+function filled(
+  prompts: readonly ObjectPrompt[],
+  size: StackSize & { readonly classCount: number },
+): Float32Array {
+  const pixels = pixelsOf(size);
+  const logits = new Float32Array(size.classCount * size.depth * pixels).fill(-FILLED_LOGIT);
+  logits.fill(0, 0, size.depth * pixels);
+  for (let slice = 0; slice < size.depth; slice += 1) {
+    const boxes = prompts.flatMap(({ slice: own, classIndex, box }) =>
+      own === slice && box ? [{ label: classIndex, box }] : [],
+    );
+    filledBoxLabels(boxes, size).forEach((classIndex, pixel) => {
+      if (classIndex > 0) logits[(classIndex * size.depth + slice) * pixels + pixel] = FILLED_LOGIT;
+    });
+  }
+  return logits;
+}

@@ -7,6 +7,7 @@ import { Rfmedsam2 } from "../models/rfmedsam2/rfmedsam2.ts";
 import { clipObjective } from "../training/clip-objective.ts";
 import { deepSupervisionLoss } from "../training/losses.ts";
 import type { Recipe, RecipeModel } from "./recipe.ts";
+import { RFMEDSAM2_KERNELS } from "./rfmedsam2-kernels.ts";
 import { rfmedsam2Predictor } from "./rfmedsam2-predictor.ts";
 import { rfmedsam2Stages } from "./rfmedsam2-stages.ts";
 import { sliceModel } from "./slice-model.ts";
@@ -14,7 +15,7 @@ import { sliceModel } from "./slice-model.ts";
 export const rfmedsam2: Recipe = {
   id: "rfmedsam2",
   version: 1,
-  kernels: [],
+  kernels: RFMEDSAM2_KERNELS,
   parameters: (config) => rfmedsam2Parameters(parseRfmedsam2Config(config)),
   trainable: (config) => rfmedsam2Trainable(parseRfmedsam2Config(config)),
   open: (config, weights) => opened(new Rfmedsam2(parseRfmedsam2Config(config), weights)),

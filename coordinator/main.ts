@@ -2,6 +2,7 @@
 // command; nothing else reads the environment or ends the process.
 
 import { EnvironmentError } from "@consilium/shared/base/environment.ts";
+import { sam2Variants } from "@consilium/shared/model/sam2-variants.ts";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { exportEvidenceOf, showEntries, verifyBundle, verifyLog } from "./commands/audit-commands.ts";
 import type { CommandContext } from "./commands/context.ts";
@@ -117,11 +118,23 @@ function addStudies(): void {
     )
     .option("--rounds <number>", "federated rounds", wholeNumber, 20)
     .option("--steps <number>", "training steps of a site in a round", wholeNumber, 50)
-    .option("--batch <number>", "slices of a training step", wholeNumber, 4)
+    .option("--batch <number>", "slices of a training step, or clips with --sam2", wholeNumber, 4)
     .addOption(
       new Option("--partial-labels <rule>", "when an organ that is not drawn counts as not contoured")
         .choices(["per-site", "per-case"])
         .default("per-site"),
+    )
+    .addOption(
+      new Option(
+        "--sam2 <name>",
+        "refine the network's answers with SAM 2.1 of this size: rfmedsam2",
+      ).choices([...Object.keys(sam2Variants)]),
+    )
+    .option("--image-size <number>", "side of SAM 2's image, where it is not its own", wholeNumber)
+    .addOption(
+      new Option("--trains <part>", "what the study trains with --sam2")
+        .choices(["prompter", "adapters", "joint"])
+        .default("joint"),
     )
     .option("--seed <number>", "of the training", wholeNumber, 1)
     .requiredOption("--out <file>", "where the plan goes")

@@ -5,6 +5,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { siteId, studyId } from "@consilium/shared/base/brand.ts";
 import { CohortFingerprint } from "@consilium/shared/model/cohort-fingerprint.ts";
 import { draftPlan, type NetworkSize } from "@consilium/shared/model/draft-plan.ts";
+import type { Rfmedsam2Config } from "@consilium/shared/model/rfmedsam2.ts";
+import type { Sam2VariantName } from "@consilium/shared/model/sam2-variants.ts";
 import { Type } from "typebox";
 import { Value } from "typebox/value";
 
@@ -22,6 +24,9 @@ export type DraftCommandOptions = {
   readonly steps: number;
   readonly batch: number;
   readonly partialLabels: "per-site" | "per-case";
+  readonly sam2?: Sam2VariantName;
+  readonly imageSize?: number;
+  readonly trains: Rfmedsam2Config["trains"];
   readonly seed: number;
   readonly out: string;
 };
@@ -38,7 +43,7 @@ export function draftStudy(study: string, options: DraftCommandOptions): void {
   });
   if (sites.length < 2)
     throw new DraftError("a federation has at least two sites: give --fingerprint SITE=FILE for each");
-  const { size, partialLabels, rounds, seed, title } = options;
+  const { size, partialLabels, rounds, seed, title, sam2, imageSize, trains } = options;
   const plan = draftPlan({
     study: studyId(study),
     title,
@@ -50,6 +55,7 @@ export function draftStudy(study: string, options: DraftCommandOptions): void {
     stepsPerRound: options.steps,
     batchSize: options.batch,
     seed,
+    ...(sam2 && { refinement: { variant: sam2, imageSize: imageSize ?? null, trains } }),
   });
   writeFileSync(options.out, `${JSON.stringify(plan, null, 2)}\n`);
 }

@@ -6,6 +6,7 @@ import { hourMs } from "../base/units.ts";
 import type { CohortFingerprint } from "./cohort-fingerprint.ts";
 import type { PlainConvUNetConfig } from "./plain-conv-unet.ts";
 import { planPreprocessing } from "./plan-preprocessing.ts";
+import { draftRfmedsam2Config, type Rfmedsam2DraftOptions } from "./rfmedsam2-draft.ts";
 import type { StudyPlan } from "./study-plan.ts";
 
 export type NetworkSize = "small" | "medium" | "large";
@@ -32,6 +33,8 @@ export type DraftOptions = {
   /** Slices of a step. */
   readonly batchSize: number;
   readonly seed: number;
+  /** Refine the network's answers with SAM 2; else the network is all there is. */
+  readonly refinement?: Omit<Rfmedsam2DraftOptions, "prompter" | "normalisation">;
 };
 
 /** A plan without what the coordinator adds when it is opened. */
@@ -50,18 +53,12 @@ export function draftPlan(options: DraftOptions): PlanDraft {
     title,
     labels,
     partialLabels,
-    recipe: {
-      id: "unet-prompter",
-      version: 1,
-      config: unetConfig(size, labels.length + 1, 1 + 2 * preprocessing.contextSlices),
-    },
+    recipe: draftRecipe(options, preprocessing),
     preprocessing,
     training: {
       stepsPerRound,
       batchSize,
-      learningRate: 3e-3,
-      weightDecay: 3e-5,
-      gradientNormL2Max: 12,
+      ...optimiser(options),
       schedule: "polynomial",
       warmupSteps: 0,
       augmentation: "nnunet",
@@ -85,6 +82,25 @@ export function draftPlan(options: DraftOptions): PlanDraft {
     evaluation: { slicesPerCase: 8 },
     retention: { updateDays: null },
   };
+}
+
+function draftRecipe(
+  { size, labels, refinement }: DraftOptions,
+  { contextSlices, normalisation }: PlanDraft["preprocessing"],
+): PlanDraft["recipe"] {
+  const prompter = unetConfig(size, labels.length + 1, 1 + 2 * contextSlices);
+  if (!refinement) return { id: "unet-prompter", version: 1, config: prompter };
+  const config = draftRfmedsam2Config({ ...refinement, prompter, normalisation });
+  return { id: "rfmedsam2", version: 1, config };
+}
+
+/** nnU-Net's for the network; for adapters those of the same authors' MaskSAM with a gradient clipped to 1. */
+function optimiser({
+  refinement,
+}: DraftOptions): Pick<PlanDraft["training"], "learningRate" | "weightDecay" | "gradientNormL2Max"> {
+  return refinement && refinement.trains !== "prompter"
+    ? { learningRate: 1e-3, weightDecay: 3e-5, gradientNormL2Max: 1 }
+    : { learningRate: 3e-3, weightDecay: 3e-5, gradientNormL2Max: 12 };
 }
 
 function unetConfig(size: NetworkSize, classCount: number, inputChannels: number): PlainConvUNetConfig {

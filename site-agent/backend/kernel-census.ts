@@ -4,8 +4,8 @@
 import { BackendError } from "./backend-error.ts";
 import { tf } from "./tensors.ts";
 
-/** The framework's name for what customGrad computes, which is no kernel. */
-const SCOPE_NAME = "unnamed scope";
+/** The framework's names for what customGrad computes, also within a gradient: they are no kernels. */
+const SCOPE_NAMES: readonly string[] = ["unnamed scope", "forward", "backward"];
 
 /** Names of the kernels that `run` calls on the running backend, sorted. */
 export async function kernelCensus(run: () => void | Promise<void>): Promise<string[]> {
@@ -13,7 +13,7 @@ export async function kernelCensus(run: () => void | Promise<void>): Promise<str
     await run();
     return []; // A profile may report a result; there is none to report.
   });
-  return [...new Set(kernelNames)].filter((name) => name !== SCOPE_NAME).sort();
+  return [...new Set(kernelNames)].filter((name) => !SCOPE_NAMES.includes(name)).sort();
 }
 
 /** The names that the running backend has no kernel for. */

@@ -57,5 +57,4 @@ export const RFMEDSAM2_KERNELS: readonly string[] = [
   "Transpose",
   "Unpack",
   "ZerosLike",
-  "forward",
 ];

@@ -46,13 +46,14 @@ export function summarise(plan: StudyPlan): PlanSummary {
 
 export function summaryLines(summary: PlanSummary): string[] {
   const { rounds, stepsPerRound, batchSize, quorum, sites, updateDays } = summary;
+  const samples = summary.recipe.startsWith("rfmedsam2 ") ? "clips of slices" : "slices";
   const kept = updateDays === null ? "for ever" : `until ${updateDays} days after the study has finished`;
   return [
     `Study     ${summary.study}: ${summary.title}`,
     `Plan      ${summary.plan}`,
     `Labels    ${summary.labels.join(", ")}`,
     `Sites     ${sites.join(", ")}; a round needs ${quorum} of them`,
-    `Work      ${summary.recipe}: up to ${rounds} rounds of ${stepsPerRound} steps with ${batchSize} slices each`,
+    `Work      ${summary.recipe}: up to ${rounds} rounds of ${stepsPerRound} steps with ${batchSize} ${samples} each`,
     "What leaves the house:",
     "  - once: this approval, signed, with the number of training cases and the name of who approved",
     `  - each round: one update of ${summary.updateParameters} numbers (${summary.updateBytes} bytes), the change of the`,

@@ -44,6 +44,7 @@ const reasonsByPrefix: readonly (readonly [string, ExitReason])[] = [
   ["log.", "damaged"],
   ["blob.", "damaged"],
   ["model.", "damaged"],
+  ["checkpoint.", "damaged"],
   ["nifti.", "data"],
   ["case.", "data"],
   ["folder.", "data"],

@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { Command, InvalidArgumentError } from "commander";
 import { type BackendStarter, startedOnce } from "./commands/backend-choice.ts";
 import type { CommandContext } from "./commands/command-context.ts";
+import type { StartModelOptions } from "./commands/start-model.ts";
 import { type BackendWish, backendWishes, isBackendWish, readConfig, type SiteConfig } from "./config.ts";
 import { type ExitReason, exitCodes, exitCodeTable } from "./exit-codes.ts";
 import { exitReasonOf, faultCode, faultSentence } from "./fault.ts";
@@ -99,6 +100,7 @@ function addStudies(): void {
 
 function addModels(): void {
   addTrain();
+  addStartModel();
   command("predict", "segment one image with a model file; no coordinator is needed")
     .requiredOption("--model <file>", "a model file")
     .requiredOption("--image <file>", "a NIfTI image")
@@ -168,6 +170,22 @@ function addTrain(): void {
       run(options, async (context) => {
         const { trainAlone } = await import("./commands/train.ts");
         return trainAlone(options, backendOf(options, context.config), context, stopping.signal);
+      }),
+    );
+}
+
+function addStartModel(): void {
+  command("start-model", "put together the weights that a study of rfmedsam2 starts from")
+    .requiredOption("--plan <file>", "a plan, signed or not")
+    .option("--sam2 <file>", "a checkpoint of SAM 2.1: .pt or .safetensors")
+    .option("--prompter <file>", "a model file whose prompter is taken")
+    .option("--adapters <file>", "a model file whose adapters are taken")
+    .option("--seed <number>", "what is not taken from a file is drawn", wholeNumber, 1)
+    .requiredOption("--out <file>", "the weights file to write, for consilium study open --start")
+    .action((options: SharedOptions & StartModelOptions) =>
+      run(options, async (context) => {
+        const { writeStartModel } = await import("./commands/start-model.ts");
+        return writeStartModel(options, context);
       }),
     );
 }

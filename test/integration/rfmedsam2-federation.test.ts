@@ -4,10 +4,20 @@
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { siteId, studyId } from "@consilium/shared/base/brand.ts";
+import {
+  float32Tensor,
+  float32Values,
+  readTensorBundle,
+  writeTensorBundle,
+} from "@consilium/shared/encoding/tensor-bundle.ts";
 import type { CohortFingerprint } from "@consilium/shared/model/cohort-fingerprint.ts";
 import { draftPlan, type PlanDraft } from "@consilium/shared/model/draft-plan.ts";
+import { sam2Of } from "@consilium/shared/model/rfmedsam2.ts";
 import { rfmedsam2Trainable } from "@consilium/shared/model/rfmedsam2-parameters.ts";
-import t from "tap";
+import { sam2Parameters } from "@consilium/shared/model/sam2-parameters.ts";
+import { initialSam2Weights } from "@consilium/shared/model/sam2-weights.ts";
+import t, { type Test } from "tap";
+import { exitCodes } from "../../site-agent/exit-codes.ts";
 import { homeAt } from "../../site-agent/identity/home.ts";
 import { PHANTOM_CT_SITES } from "../fixtures/phantom/phantom-sites.ts";
 import { writePhantomDataset } from "../fixtures/phantom/write-phantom.ts";
@@ -82,6 +92,30 @@ async function updatesOf({ home }: Hospital): Promise<Record<string, unknown>[]>
   return read.map((bytes) => tensorShapes(bytes)).filter((shapes) => !("sam2.no_mem_embed" in shapes));
 }
 
+/** Start weights with a checkpoint's SAM 2, which here is a drawn one. */
+async function startModel(folder: string, plan: string, t: Test): Promise<string> {
+  const sam2 = sam2Of(smallRfmedsam2());
+  const drawn = initialSam2Weights(sam2, 5);
+  const tensors = sam2Parameters(sam2).map(({ name, shape }) =>
+    float32Tensor(name, shape, drawn.get(name) ?? new Float32Array(0)),
+  );
+  const [checkpoint, out] = [join(folder, "sam2.safetensors"), join(folder, "start.safetensors")];
+  await writeFile(checkpoint, writeTensorBundle(tensors));
+  const words = ["start-model", "--plan", plan, "--sam2", checkpoint, "--out", out, "--json"];
+  const { sources } = JSON.parse(await ran(words));
+  t.match(sources, { prompter: "seed", sam2: /^unknown: SAM 2.1/, adapters: "seed" });
+  const { tensors: written } = readTensorBundle(await readFile(out));
+  const name = "image_encoder.trunk.patch_embed.proj.weight";
+  const taken = written.get(`sam2.${name}`);
+  const expected = drawn.get(name) ?? new Float32Array(0);
+  t.ok(taken && float32Values(taken).every((value, index) => value === expected[index]), "as it was");
+  await writeFile(checkpoint, writeTensorBundle(tensors.slice(1)));
+  const refused = await siteCommand(words);
+  t.match(refused.output, /1 missing: maskmem_tpos_enc/);
+  t.equal(refused.code, exitCodes.damaged.code);
+  return out;
+}
+
 t.test("two hospitals federate the adapters, and an update holds exactly the trained tensors", async (t) => {
   const folder = t.testdir({});
   const federation = await startFederation();
@@ -131,7 +165,8 @@ t.test("a site alone trains, scores every stage and predicts with the same recip
   );
   const [file, model] = [join(folder, "plan.json"), join(folder, "model.safetensors")];
   await writeFile(file, JSON.stringify(plan));
-  const training = ["--plan", file, "--start", "seed:1", "--steps", "2", "--data", data, "--out", model];
+  const start = await startModel(folder, file, t);
+  const training = ["--plan", file, "--start", start, "--steps", "2", "--data", data, "--out", model];
   await ran(["train", ...training, "--backend", "wasm"]);
   const scoring = ["--model", model, "--data", data, "--split", "last-fifth", "--json"];
   const scores = JSON.parse(await ran(["evaluate", ...scoring, "--backend", "wasm"]));

@@ -118,7 +118,7 @@ function addStudies(): void {
     )
     .option("--rounds <number>", "federated rounds", wholeNumber, 20)
     .option("--steps <number>", "training steps of a site in a round", wholeNumber, 50)
-    .option("--batch <number>", "slices of a training step, or clips with --sam2", wholeNumber, 4)
+    .option("--batch <number>", "slices of a training step, or clips with --variant", wholeNumber, 4)
     .addOption(
       new Option("--partial-labels <rule>", "when an organ that is not drawn counts as not contoured")
         .choices(["per-site", "per-case"])
@@ -126,13 +126,13 @@ function addStudies(): void {
     )
     .addOption(
       new Option(
-        "--sam2 <name>",
+        "--variant <name>",
         "refine the network's answers with SAM 2.1 of this size: rfmedsam2",
       ).choices([...Object.keys(sam2Variants)]),
     )
     .option("--image-size <number>", "side of SAM 2's image, where it is not its own", wholeNumber)
     .addOption(
-      new Option("--trains <part>", "what the study trains with --sam2")
+      new Option("--trains <part>", "what the study trains with --variant")
         .choices(["prompter", "adapters", "joint"])
         .default("joint"),
     )

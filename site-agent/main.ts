@@ -177,7 +177,7 @@ function addTrain(): void {
 function addStartModel(): void {
   command("start-model", "put together the weights that a study of rfmedsam2 starts from")
     .requiredOption("--plan <file>", "a plan, signed or not")
-    .option("--sam2 <file>", "a checkpoint of SAM 2.1: .pt or .safetensors")
+    .option("--checkpoint <file>", "a checkpoint of SAM 2.1: .pt or .safetensors")
     .option("--prompter <file>", "a model file whose prompter is taken")
     .option("--adapters <file>", "a model file whose adapters are taken")
     .option("--seed <number>", "what is not taken from a file is drawn", wholeNumber, 1)

@@ -24,7 +24,7 @@ export type DraftCommandOptions = {
   readonly steps: number;
   readonly batch: number;
   readonly partialLabels: "per-site" | "per-case";
-  readonly sam2?: Sam2VariantName;
+  readonly variant?: Sam2VariantName;
   readonly imageSize?: number;
   readonly trains: Rfmedsam2Config["trains"];
   readonly seed: number;
@@ -43,7 +43,7 @@ export function draftStudy(study: string, options: DraftCommandOptions): void {
   });
   if (sites.length < 2)
     throw new DraftError("a federation has at least two sites: give --fingerprint SITE=FILE for each");
-  const { size, partialLabels, rounds, seed, title, sam2, imageSize, trains } = options;
+  const { size, partialLabels, rounds, seed, title, variant, imageSize, trains } = options;
   const plan = draftPlan({
     study: studyId(study),
     title,
@@ -55,7 +55,7 @@ export function draftStudy(study: string, options: DraftCommandOptions): void {
     stepsPerRound: options.steps,
     batchSize: options.batch,
     seed,
-    ...(sam2 && { refinement: { variant: sam2, imageSize: imageSize ?? null, trains } }),
+    ...(variant && { refinement: { variant, imageSize: imageSize ?? null, trains } }),
   });
   writeFileSync(options.out, `${JSON.stringify(plan, null, 2)}\n`);
 }

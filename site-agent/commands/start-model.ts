@@ -22,7 +22,7 @@ import { UsageError } from "./usage-error.ts";
 export type StartModelOptions = {
   readonly plan: string;
   /** A checkpoint of SAM 2.1. */
-  readonly sam2?: string;
+  readonly checkpoint?: string;
   /** A model file of `unet-prompter`, or of `rfmedsam2`. */
   readonly prompter?: string;
   /** A model file of `rfmedsam2`. */
@@ -41,7 +41,7 @@ export async function writeStartModel(
   const architecture = expectRecipe(plan);
   const weights = new Map(architecture.initialWeights(plan.recipe.config, seed));
   const sources: Record<Rfmedsam2Part, string> = { prompter: "seed", sam2: "seed", adapters: "seed" };
-  if (options.sam2 !== undefined) sources.sam2 = await takeSam2(options.sam2, plan, weights);
+  if (options.checkpoint !== undefined) sources.sam2 = await takeSam2(options.checkpoint, plan, weights);
   for (const part of ["prompter", "adapters"] as const) {
     const file = options[part];
     if (file !== undefined) sources[part] = await takePart(part, file, weights);

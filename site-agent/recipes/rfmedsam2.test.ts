@@ -7,14 +7,14 @@ import { smallRfmedsam2, smallRfmedsam2Weights, squares } from "../../test/suppo
 import { kernelCensus, missingKernels } from "../backend/kernel-census.ts";
 import { loadBackendPackage, tf } from "../backend/tensors.ts";
 import { installTrainingKernels } from "../backend/wasm-kernels/install.ts";
-import { memorySelection } from "../models/rfmedsam2/frame-question.ts";
-import { modelImage } from "../models/rfmedsam2/model-image.ts";
 import { PROMPT_POLICY } from "../prompts/prompt-simulation.ts";
 import { REFINEMENT_PLAN } from "../refinement/refinement-plan.ts";
 import { trainBatches, trainLocally } from "../training/train-locally.ts";
 import type { TrainingSlice } from "../training/training-slice.ts";
 import type { TrainingMaterial } from "./recipe.ts";
 import { findRecipe } from "./registry.ts";
+import { memorySelection } from "./rfmedsam2/frame-question.ts";
+import { modelImage } from "./rfmedsam2/model-image.ts";
 import { rfmedsam2 } from "./rfmedsam2.ts";
 import { unetPrompter } from "./unet-prompter.ts";
 

@@ -3,13 +3,13 @@
 
 import { parseRfmedsam2Config } from "@consilium/shared/model/rfmedsam2.ts";
 import { rfmedsam2Parameters, rfmedsam2Trainable } from "@consilium/shared/model/rfmedsam2-parameters.ts";
-import { Rfmedsam2 } from "../models/rfmedsam2/rfmedsam2.ts";
-import { clipObjective } from "../training/clip-objective.ts";
 import { deepSupervisionLoss } from "../training/losses.ts";
 import type { Recipe, RecipeModel } from "./recipe.ts";
-import { RFMEDSAM2_KERNELS } from "./rfmedsam2-kernels.ts";
-import { rfmedsam2Predictor } from "./rfmedsam2-predictor.ts";
-import { rfmedsam2Stages } from "./rfmedsam2-stages.ts";
+import { clipObjective } from "./rfmedsam2/clip-objective.ts";
+import { RFMEDSAM2_KERNELS } from "./rfmedsam2/kernels.ts";
+import { Rfmedsam2 } from "./rfmedsam2/model.ts";
+import { rfmedsam2Predictor } from "./rfmedsam2/predictor.ts";
+import { rfmedsam2Stages } from "./rfmedsam2/stages.ts";
 import { sliceModel } from "./slice-model.ts";
 
 export const rfmedsam2: Recipe = {

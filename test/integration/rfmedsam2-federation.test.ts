@@ -101,7 +101,7 @@ async function startModel(folder: string, plan: string, t: Test): Promise<string
   );
   const [checkpoint, out] = [join(folder, "sam2.safetensors"), join(folder, "start.safetensors")];
   await writeFile(checkpoint, writeTensorBundle(tensors));
-  const words = ["start-model", "--plan", plan, "--sam2", checkpoint, "--out", out, "--json"];
+  const words = ["start-model", "--plan", plan, "--checkpoint", checkpoint, "--out", out, "--json"];
   const { sources } = JSON.parse(await ran(words));
   t.match(sources, { prompter: "seed", sam2: /^unknown: SAM 2.1/, adapters: "seed" });
   const { tensors: written } = readTensorBundle(await readFile(out));

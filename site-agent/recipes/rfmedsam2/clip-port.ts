@@ -3,14 +3,14 @@
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { tf } from "../../backend/tensors.ts";
+import type { ImageFeatures } from "../../models/sam2/image-encoder.ts";
+import type { FrameMemory } from "../../models/sam2/memory-bank.ts";
+import type { TrackedFrame } from "../../models/sam2/track-frame.ts";
 import type { ModelSizes } from "../../prompts/prompter-prompts.ts";
 import type { Decoded } from "../../refinement/object-result.ts";
 import type { DecodeRequest, RefinementModel } from "../../refinement/refine-object.ts";
 import type { TrainingSlice } from "../../training/training-slice.ts";
-import type { ImageFeatures } from "../sam2/image-encoder.ts";
-import type { FrameMemory } from "../sam2/memory-bank.ts";
-import type { TrackedFrame } from "../sam2/track-frame.ts";
-import { disposeFeatures, numberIn, type Rfmedsam2 } from "./rfmedsam2.ts";
+import { disposeFeatures, numberIn, type Rfmedsam2 } from "./model.ts";
 
 export class ClipPort implements RefinementModel<FrameMemory> {
   readonly image: ModelSizes["image"];

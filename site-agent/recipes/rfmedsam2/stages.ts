@@ -4,20 +4,20 @@
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { Prng } from "@consilium/shared/base/prng.ts";
-import type { RefinedWindow } from "../models/rfmedsam2/clip-windows.ts";
-import { refinementPlanOf } from "../models/rfmedsam2/refinement-plan-of.ts";
-import type { Rfmedsam2 } from "../models/rfmedsam2/rfmedsam2.ts";
-import type { ObjectPrompt } from "../prompts/object-prompt.ts";
-import { filledBoxLabels } from "../prompts/pixel-box.ts";
-import { prompterPrompts } from "../prompts/prompter-prompts.ts";
-import { pixelsOf, type StackSize } from "../prompts/slice-size.ts";
-import { type TruthPromptKind, truthPrompt } from "../prompts/truth-prompts.ts";
-import { mergedClip, refineClip, refinePrompts } from "../refinement/refine-clip.ts";
-import type { RefinedObject } from "../refinement/refine-object.ts";
-import { type StitchedSlice, Stitcher } from "../refinement/stitching.ts";
-import { classIndices, classTable } from "../training/training-slice.ts";
-import type { PredictionView, StagePredictor, StageTally } from "./recipe.ts";
-import { classShares, windowsOf } from "./rfmedsam2-predictor.ts";
+import type { ObjectPrompt } from "../../prompts/object-prompt.ts";
+import { filledBoxLabels } from "../../prompts/pixel-box.ts";
+import { prompterPrompts } from "../../prompts/prompter-prompts.ts";
+import { pixelsOf, type StackSize } from "../../prompts/slice-size.ts";
+import { type TruthPromptKind, truthPrompt } from "../../prompts/truth-prompts.ts";
+import { mergedClip, refineClip, refinePrompts } from "../../refinement/refine-clip.ts";
+import type { RefinedObject } from "../../refinement/refine-object.ts";
+import { type StitchedSlice, Stitcher } from "../../refinement/stitching.ts";
+import { classIndices, classTable } from "../../training/training-slice.ts";
+import type { PredictionView, StagePredictor, StageTally } from "../recipe.ts";
+import type { RefinedWindow } from "./clip-windows.ts";
+import type { Rfmedsam2 } from "./model.ts";
+import { classShares, windowsOf } from "./predictor.ts";
+import { refinementPlanOf } from "./refinement-plan-of.ts";
 
 /** Logits [classes, depth, height, width] of one window, by stage. */
 type WindowAnswers = ReadonlyMap<string, Float32Array>;

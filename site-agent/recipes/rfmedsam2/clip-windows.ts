@@ -5,11 +5,11 @@
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { type PrompterOutput, prompterOutput } from "../../prompts/prompter-output.ts";
 import type { StackSize } from "../../prompts/slice-size.ts";
-import type { StackPredictor } from "../../recipes/recipe.ts";
 import { type StackWindow, stackWindows } from "../../refinement/stitching.ts";
 import type { TrainingSlice } from "../../training/training-slice.ts";
+import type { StackPredictor } from "../recipe.ts";
 import { ClipPort } from "./clip-port.ts";
-import type { Rfmedsam2 } from "./rfmedsam2.ts";
+import type { Rfmedsam2 } from "./model.ts";
 
 export type RefinedWindow = {
   readonly window: StackWindow;

@@ -3,11 +3,11 @@
 
 import type { Sam2Config } from "@consilium/shared/model/sam2.ts";
 import { tf } from "../../backend/tensors.ts";
+import type { MemorySelection } from "../../models/sam2/memory-selection.ts";
+import type { FramePrompts } from "../../models/sam2/track-frame.ts";
 import type { ModelPrompt } from "../../prompts/object-prompt.ts";
 import type { SliceSize } from "../../prompts/slice-size.ts";
 import type { MemoryChoice } from "../../refinement/frame-selection.ts";
-import type { MemorySelection } from "../sam2/memory-selection.ts";
-import type { FramePrompts } from "../sam2/track-frame.ts";
 
 /** SAM 2's labels: 0 and 1 for points, 2 and 3 for the corners of a box. */
 const BOX_LABELS = [2, 3];

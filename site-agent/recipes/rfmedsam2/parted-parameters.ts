@@ -2,7 +2,7 @@
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import type { tf } from "../../backend/tensors.ts";
-import type { TrainedParameters } from "../../recipes/recipe.ts";
+import type { TrainedParameters } from "../recipe.ts";
 
 export class PartedParameters implements TrainedParameters {
   readonly trainableNames: readonly string[];

@@ -4,28 +4,28 @@
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { Prng } from "@consilium/shared/base/prng.ts";
-import { disposeOnError } from "../backend/dispose-on-error.ts";
-import { tf } from "../backend/tensors.ts";
-import { resizeMaps } from "../models/nn/interpolate.ts";
-import { ClipPort } from "../models/rfmedsam2/clip-port.ts";
-import { prompterOnClip } from "../models/rfmedsam2/prompter-clip.ts";
-import { refinementPlanOf } from "../models/rfmedsam2/refinement-plan-of.ts";
-import type { Rfmedsam2 } from "../models/rfmedsam2/rfmedsam2.ts";
-import type { MaskPrediction } from "../models/sam2/mask-losses.ts";
-import type { FrameMemory } from "../models/sam2/memory-bank.ts";
-import type { TrackedFrame } from "../models/sam2/track-frame.ts";
-import { simulatedClipPrompts } from "../prompts/prompt-simulation.ts";
-import { classMask } from "../prompts/prompter-output.ts";
-import { resizedPlane } from "../prompts/resize-plane.ts";
-import type { TruthStack } from "../prompts/truth-prompts.ts";
-import type { Objective, TrainingMaterial } from "../recipes/recipe.ts";
+import { disposeOnError } from "../../backend/dispose-on-error.ts";
+import { tf } from "../../backend/tensors.ts";
+import { resizeMaps } from "../../models/nn/interpolate.ts";
+import type { MaskPrediction } from "../../models/sam2/mask-losses.ts";
+import type { FrameMemory } from "../../models/sam2/memory-bank.ts";
+import type { TrackedFrame } from "../../models/sam2/track-frame.ts";
+import { simulatedClipPrompts } from "../../prompts/prompt-simulation.ts";
+import { classMask } from "../../prompts/prompter-output.ts";
+import { resizedPlane } from "../../prompts/resize-plane.ts";
+import type { TruthStack } from "../../prompts/truth-prompts.ts";
+import { ClipSampler } from "../../training/clip-sampler.ts";
+import { GradientSum } from "../../training/gradient-sum.ts";
+import { deepSupervisionLoss } from "../../training/losses.ts";
+import { ADAPTER_LOSS, promptableLoss } from "../../training/promptable-losses.ts";
+import { sliceGradients } from "../../training/slice-objective.ts";
+import { classIndices, classTable, type TrainingSlice } from "../../training/training-slice.ts";
+import type { Objective, TrainingMaterial } from "../recipe.ts";
+import { ClipPort } from "./clip-port.ts";
 import { type ClipQuestion, clipQuestions } from "./clip-questions.ts";
-import { ClipSampler } from "./clip-sampler.ts";
-import { GradientSum } from "./gradient-sum.ts";
-import { deepSupervisionLoss } from "./losses.ts";
-import { ADAPTER_LOSS, promptableLoss } from "./promptable-losses.ts";
-import { sliceGradients } from "./slice-objective.ts";
-import { classIndices, classTable, type TrainingSlice } from "./training-slice.ts";
+import type { Rfmedsam2 } from "./model.ts";
+import { prompterOnClip } from "./prompter-clip.ts";
+import { refinementPlanOf } from "./refinement-plan-of.ts";
 
 /** @throws TrainingError where there is no slice, and with every batch for slices that do not fit */
 export function clipObjective(model: Rfmedsam2, material: TrainingMaterial): Objective {

@@ -1,9 +1,9 @@
 // What the prompter sees in a stack of slices of its patch's size.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
+import { type Predictor, segmentSlices } from "../../models/segment-slices.ts";
 import { type PrompterOutput, prompterOutput } from "../../prompts/prompter-output.ts";
 import type { TrainingSlice } from "../../training/training-slice.ts";
-import { type Predictor, segmentSlices } from "../segment-slices.ts";
 
 /** Slices that go through the network at once. */
 const BATCH_SIZE = 8;

@@ -2,14 +2,14 @@
 // blended.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
-import { clipWindows, type RefinedWindow } from "../models/rfmedsam2/clip-windows.ts";
-import { refinementPlanOf } from "../models/rfmedsam2/refinement-plan-of.ts";
-import type { Rfmedsam2 } from "../models/rfmedsam2/rfmedsam2.ts";
-import { mergedClip, refineClip } from "../refinement/refine-clip.ts";
-import { type StitchedSlice, Stitcher } from "../refinement/stitching.ts";
-import type { TrainingSlice } from "../training/training-slice.ts";
-import type { PredictionView, StackPredictor } from "./recipe.ts";
-import { slicePredictor } from "./slice-model.ts";
+import { mergedClip, refineClip } from "../../refinement/refine-clip.ts";
+import { type StitchedSlice, Stitcher } from "../../refinement/stitching.ts";
+import type { TrainingSlice } from "../../training/training-slice.ts";
+import type { PredictionView, StackPredictor } from "../recipe.ts";
+import { slicePredictor } from "../slice-model.ts";
+import { clipWindows, type RefinedWindow } from "./clip-windows.ts";
+import type { Rfmedsam2 } from "./model.ts";
+import { refinementPlanOf } from "./refinement-plan-of.ts";
 
 export function rfmedsam2Predictor(model: Rfmedsam2, view: PredictionView): StackPredictor {
   return async function* predict(slices, wanted) {

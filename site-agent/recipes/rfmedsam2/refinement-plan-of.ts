@@ -1,7 +1,7 @@
 // The numbers of refinement that a model of the recipe asks with: those of its record, and what SAM 2's own record adds.
 
 import type { RefinementPlan } from "../../refinement/refinement-plan.ts";
-import type { Rfmedsam2 } from "./rfmedsam2.ts";
+import type { Rfmedsam2 } from "./model.ts";
 
 export function refinementPlanOf({
   config,

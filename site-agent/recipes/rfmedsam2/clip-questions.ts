@@ -4,13 +4,13 @@
 // grow with the clip. Inferred: the paper does not say how far back its training differentiates.
 
 import type { Prng } from "@consilium/shared/base/prng.ts";
-import type { ModelPrompt, ObjectPrompt } from "../prompts/object-prompt.ts";
-import type { SliceSize } from "../prompts/slice-size.ts";
-import { conditioningSlices, memoriesOf } from "../refinement/frame-selection.ts";
-import { type Decoded, resultArea } from "../refinement/object-result.ts";
-import type { MemoryUse, RefinementModel } from "../refinement/refine-object.ts";
-import type { RefinementPlan } from "../refinement/refinement-plan.ts";
-import { stageOnePrompt, stageTwoPrompt } from "../refinement/stage-prompts.ts";
+import type { ModelPrompt, ObjectPrompt } from "../../prompts/object-prompt.ts";
+import type { SliceSize } from "../../prompts/slice-size.ts";
+import { conditioningSlices, memoriesOf } from "../../refinement/frame-selection.ts";
+import { type Decoded, resultArea } from "../../refinement/object-result.ts";
+import type { MemoryUse, RefinementModel } from "../../refinement/refine-object.ts";
+import type { RefinementPlan } from "../../refinement/refinement-plan.ts";
+import { stageOnePrompt, stageTwoPrompt } from "../../refinement/stage-prompts.ts";
 
 /** One organ in one slice. */
 export type ClipQuestion<Memory> = {

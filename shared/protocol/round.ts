@@ -329,8 +329,7 @@ function afterTheEnd(state: StudyState, event: RoundEvent, { plan }: RoundContex
 /** The release in use, or that there is none any more, for a site that has not said that it follows. */
 function owedRelease(state: StudyState, site: SiteId): RoundEffect[] {
   const released = currentRelease(state);
-  const isFollowed = (state.installed.get(site) ?? null) === released;
-  if (isFollowed || !state.approvals.has(site)) return [];
+  if (!state.approvals.has(site) || (state.installed.get(site) ?? null) === released) return [];
   return [send(site, { kind: "version.released", study: state.study, released })];
 }
 

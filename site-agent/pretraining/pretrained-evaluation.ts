@@ -5,6 +5,7 @@
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { Prng } from "@consilium/shared/base/prng.ts";
 import { tf } from "../backend/tensors.ts";
+import type { ImageFeatures } from "../models/sam2/image-encoder.ts";
 import type { FrameMemory } from "../models/sam2/memory-bank.ts";
 import type { Sam2 } from "../models/sam2/sam2.ts";
 import { filledBox, type PixelBox, tightBox } from "../prompts/pixel-box.ts";
@@ -27,8 +28,8 @@ export type EvaluationPlan = {
 
 export const EVALUATION_PLAN: EvaluationPlan = {
   seed: 20_260_101,
-  sliceCount: 100,
-  clipCount: 40,
+  sliceCount: 60,
+  clipCount: 20,
   objectCountMax: 6,
   areaMinPx: 64,
   correctionCount: 3,
@@ -73,26 +74,33 @@ export function evaluateBoxes(plan: EvaluationPlan, side: number): BoxScores {
 
 export function evaluatePrompts(model: Sam2, plan: EvaluationPlan): PromptScores {
   const side = model.config.imageSize;
-  const slices = drawnSlices(plan, side);
-  const scores = (kind: PromptKind): number[] =>
-    meanColumns(
-      slices.flatMap((slice, index) =>
-        promptedIous(model, slice, { kind, plan, prng: promptPrng(plan, kind, index) }),
-      ),
-    );
+  const slices = drawnSlices(plan, side).map((slice, index) => slicesIous(model, slice, plan, index));
   const clips = Array.from({ length: plan.clipCount }, (_, index) => {
     const prng = Prng.labelled(plan.seed, `clip ${index}`);
     const examples = { ...plan, imageCount: plan.clipLength };
     return rememberedIous(model, drawClip(examples, side, prng), prng);
   });
   return {
-    box: scores("box"),
-    point: scores("point"),
-    boxAndMask: scores("box-and-mask"),
+    box: meanColumns(slices.flatMap((rows) => rows.box)),
+    point: meanColumns(slices.flatMap((rows) => rows.point)),
+    boxAndMask: meanColumns(slices.flatMap((rows) => rows.boxAndMask)),
     memory: Array.from({ length: plan.clipLength - 1 }, (_, later) =>
       mean(clips.flatMap((frames) => frames[later] ?? [])),
     ),
   };
+}
+
+type KindRows = Readonly<Record<"box" | "point" | "boxAndMask", number[][]>>;
+
+/** One slice, encoded once and asked about with every kind of prompt. */
+function slicesIous(model: Sam2, slice: DrawnSlices, plan: EvaluationPlan, index: number): KindRows {
+  return tf.tidy(() => {
+    const images = imageTensor(slice.images, model.config.imageSize);
+    const features = featuresOf(model.encode(images), slice.owners);
+    const rows = (kind: PromptKind): number[][] =>
+      promptedIous(model, features, slice.masks, { kind, plan, prng: promptPrng(plan, kind, index) });
+    return { box: rows("box"), point: rows("point"), boxAndMask: rows("box-and-mask") };
+  });
 }
 
 /** One slice each: every volume with generators of its own. */
@@ -112,26 +120,24 @@ type Asking = { readonly kind: PromptKind; readonly plan: EvaluationPlan; readon
 /** One row for every object: after the prompt, and after each correction. */
 function promptedIous(
   model: Sam2,
-  { images, owners, masks }: DrawnSlices,
+  features: ImageFeatures,
+  masks: readonly Uint8Array[],
   { kind, plan, prng }: Asking,
 ): number[][] {
   const side = model.config.imageSize;
-  return tf.tidy(() => {
-    const features = featuresOf(model.encode(imageTensor(images, side)), owners);
-    let prompts = drawPrompts(kind, masks, { side, prng });
-    let answer = askAboutObjects(model, features, prompts);
-    const rows = masks.map((): number[] => []);
-    for (let corrections = 0; ; corrections += 1) {
-      const predicted = masksOf(answer.low, side);
-      for (const [object, mask] of masks.entries()) {
-        rows[object]?.push(maskIou(expectDefined(predicted[object], "an answer"), mask));
-      }
-      if (corrections === plan.correctionCount) return rows;
-      const lowLogits = rowsOf(answer.low);
-      prompts = correctedPrompts(prompts, { truth: masks, predicted }, { lowLogits, side, prng });
-      answer = askAboutObjects(model, features, prompts);
+  let prompts = drawPrompts(kind, masks, { side, prng });
+  let answer = askAboutObjects(model, features, prompts);
+  const rows = masks.map((): number[] => []);
+  for (let corrections = 0; corrections <= plan.correctionCount; corrections += 1) {
+    if (corrections > 0) answer = askAboutObjects(model, features, prompts);
+    const predicted = masksOf(answer.low, side);
+    for (const [object, mask] of masks.entries()) {
+      rows[object]?.push(maskIou(expectDefined(predicted[object], "an answer"), mask));
     }
-  });
+    const lowLogits = rowsOf(answer.low);
+    prompts = correctedPrompts(prompts, { truth: masks, predicted }, { lowLogits, side, prng });
+  }
+  return rows;
 }
 
 /** For every slice after the first the objects that are still seen there. */

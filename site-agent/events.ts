@@ -35,6 +35,7 @@ export const AgentEvent = Type.Union([
   event("update.settled", { round: Count, outcome: Code }),
   event("evaluation.settled", { outcome: Code }),
   event("version.installed", {}),
+  event("version.removed", {}),
   event("checkpoint.witnessed", { size: Count }),
   event("checkpoint.unchecked", { code: Code }),
   event("alarm.raised", { reason: Code }),
@@ -68,7 +69,7 @@ function eventOfRecord(record: SiteRecord): AgentEvent | null {
     case "evaluation.settled":
       return { kind: "evaluation.settled", outcome: record.outcome };
     case "version.installed":
-      return { kind: "version.installed" };
+      return { kind: record.version === null ? "version.removed" : "version.installed" };
     case "checkpoint.witnessed":
       return { kind: "checkpoint.witnessed", size: record.size };
     case "alarm.raised":
@@ -120,6 +121,8 @@ export function describeEvent(event: AgentEvent): string {
       return `evaluation ${event.outcome}`;
     case "version.installed":
       return "released version installed";
+    case "version.removed":
+      return "the released version was taken out of use, and none takes its place: its model file is gone";
     case "checkpoint.witnessed":
       return `the coordinator's log continues, ${event.size} entries witnessed`;
     case "checkpoint.unchecked":

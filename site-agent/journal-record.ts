@@ -56,7 +56,12 @@ export const JournalRecord = Type.Union([
     strict,
   ),
   Type.Object(
-    { kind: Type.Literal("version.installed"), study: StudyName, version: VersionId, envelope: Envelope },
+    {
+      kind: Type.Literal("version.installed"),
+      study: StudyName,
+      version: Type.Union([VersionId, Type.Null()]),
+      envelope: Envelope,
+    },
     strict,
   ),
   Type.Object({ kind: Type.Literal("checkpoint.witnessed"), size: Count, note: Note }, strict),

@@ -21,6 +21,7 @@ export function locate(state: StudyState, message: RoundMessage): ToSite | null 
       return candidate && { ...message, candidate };
     }
     case "version.released": {
+      if (message.released === null) return { ...message, released: null };
       const released = reference(message.released);
       return released && { ...message, released };
     }

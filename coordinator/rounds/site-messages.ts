@@ -108,7 +108,8 @@ export class SiteMessages {
     this.#planFor(study, site);
     await this.#ports.log.append((state) => {
       const known = state.studies.get(study);
-      if (!known?.versions.has(version)) throw new ProtocolError("version.unknown");
+      if (!known || (version !== null && !known.versions.has(version)))
+        throw new ProtocolError("version.unknown");
       const repeated = known.installed.get(site.site) === version;
       return repeated ? [] : [{ kind: "version.installed", study, version, site: site.site, envelope }];
     });

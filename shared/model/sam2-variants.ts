@@ -1,5 +1,5 @@
-// The sizes of SAM 2.1 as records: the four released ones, and a micro one for tests and small machines whose layers are
-// the same and whose widths are not. Tables: facebookresearch/sam2, configs/sam2.1.
+// The sizes of SAM 2.1 as records: the four released ones, a micro one for tests, and a small one that this project has
+// pretrained itself; their layers are the same and their widths are not. Tables: facebookresearch/sam2, configs/sam2.1.
 
 import type { Sam2Config, Sam2TrunkConfig } from "./sam2.ts";
 
@@ -101,12 +101,23 @@ function hiera(
 const RELEASED = { imageSize: 1024, channels: 256, memoryChannels: 64 };
 const RELEASED_ATTENTION = { layerCount: 4, feedForwardChannels: 2048 };
 
+const PRETRAINED_MICRO = sam2(
+  hiera({ embedDim: 24, headCount: 1, stages: [1, 2, 3, 1], globalBlocks: [4], windows: [8, 4, 4, 4] }),
+  { imageSize: 128, channels: 96, memoryChannels: 24 },
+  { layerCount: 2, feedForwardChannels: 256 },
+);
+
 export const sam2Variants = {
   micro: sam2(
     hiera({ embedDim: 16, headCount: 1, stages: [1, 2, 3, 1], globalBlocks: [4] }),
     { imageSize: 128, channels: 32, memoryChannels: 8 },
     { layerCount: 2, feedForwardChannels: 64 },
   ),
+  /** Every part of SAM 2.1, a quarter of the width of tiny or a little more; docs/PRETRAINING.md says how it was trained. */
+  "pretrained-micro": {
+    ...PRETRAINED_MICRO,
+    maskDecoder: { ...PRETRAINED_MICRO.maskDecoder, headCount: 4, mlpChannels: 256, iouHeadChannels: 96 },
+  },
   tiny: sam2(
     hiera({ embedDim: 96, headCount: 1, stages: [1, 2, 7, 2], globalBlocks: [5, 7, 9] }),
     RELEASED,

@@ -97,9 +97,15 @@ export const EvaluationStatement = Type.Object(
 export type EvaluationStatement = Static<typeof EvaluationStatement>;
 export const EvaluationDocument = documentType("evaluation", EvaluationStatement);
 
-/** A site has put a released version into use. */
+/** A site has put a released version into use, or, with null, has taken the last one out of use. */
 export const InstallationStatement = Type.Object(
-  { origin: Origin, site: SiteName, study: StudyName, version: VersionId, installedAtMs: TimeMs },
+  {
+    origin: Origin,
+    site: SiteName,
+    study: StudyName,
+    version: Type.Union([VersionId, Type.Null()]),
+    installedAtMs: TimeMs,
+  },
   strict,
 );
 export type InstallationStatement = Static<typeof InstallationStatement>;

@@ -228,7 +228,7 @@ function afterwardsFaults(study: StudyState, record: StudyRecord): string[] {
         ),
       ];
     case "version.installed":
-      return unless(study.versions.has(record.version), "no such version");
+      return unless(record.version === null || study.versions.has(record.version), "no such version");
     case "contribution.withdrawn":
       return unless(
         versionsWith(study, record.site).join() === record.versions.join(),

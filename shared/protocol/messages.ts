@@ -71,7 +71,12 @@ const toSite = [
   ),
   Type.Object({ kind: Type.Literal("study.finished"), study: StudyName }, strict),
   Type.Object(
-    { kind: Type.Literal("version.released"), study: StudyName, released: VersionReference },
+    {
+      kind: Type.Literal("version.released"),
+      study: StudyName,
+      /** Null where no version is in use any more. */
+      released: Type.Union([VersionReference, Type.Null()]),
+    },
     strict,
   ),
 ] as const;

@@ -210,7 +210,7 @@ const studyRecords = [
     {
       kind: Type.Literal("version.installed"),
       study: StudyName,
-      version: VersionId,
+      version: Type.Union([VersionId, Type.Null()]),
       site: SiteName,
       envelope: Envelope,
     },

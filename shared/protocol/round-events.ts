@@ -82,7 +82,7 @@ type Located<M> = M extends { base: unknown }
   : M extends { candidate: unknown }
     ? Omit<M, "candidate"> & { candidate: ModelVersionId }
     : M extends { released: unknown }
-      ? Omit<M, "released"> & { released: ModelVersionId }
+      ? Omit<M, "released"> & { released: ModelVersionId | null }
       : M;
 
 /** What does not change in a study, and which of its sites may act now. */

@@ -338,3 +338,29 @@ t.test("a release is named to a site until the site has said that it uses it", a
     { kind: "send", message: { kind: "version.installed" } },
   ]);
 });
+
+t.test("when nothing is in use any more, a site is told until it says that it has followed", async (t) => {
+  const under = context();
+  const ended = { ...recruited(sites, under), installed: new Map([[a, version("7")]]) };
+  const hello: RoundEvent = { kind: "hello", nowMs: 1, site: a };
+  t.match(
+    decide(ended, hello, under).filter((effect) => effect.kind === "send"),
+    [{ message: { kind: "round.offer" } }, { message: { kind: "version.released", released: null } }],
+  );
+  const followed = { ...ended, installed: new Map([[a, null]]) };
+  t.notOk(kinds(decide(followed, hello, under)).includes(`version.released ${a}`));
+  const never = { ...ended, installed: new Map() };
+  t.notOk(kinds(decide(never, hello, under)).includes(`version.released ${a}`), "there is nothing to end");
+
+  const message = { kind: "version.released", study, released: null } as const;
+  const approval = { kind: "approval", study, plan: planDigest, examples: 5, envelope } as const;
+  const installed = { kind: "installed", study, version: version("7"), envelope } as const;
+  const using = run(run(initialSiteState, approval).state, installed).state;
+  t.match(run(using, { kind: "message", message }).effects, [
+    { kind: "install", release: { released: null } },
+  ]);
+  const without = run(using, { ...installed, version: null }).state;
+  t.match(run(without, { kind: "message", message }).effects, [
+    { kind: "send", message: { kind: "version.installed" } },
+  ]);
+});

@@ -326,10 +326,10 @@ function afterTheEnd(state: StudyState, event: RoundEvent, { plan }: RoundContex
   ];
 }
 
-/** The release in use, for a site that has approved the plan and has not said that it uses it. */
+/** The release in use, or that there is none any more, for a site that has not said that it follows. */
 function owedRelease(state: StudyState, site: SiteId): RoundEffect[] {
   const released = currentRelease(state);
-  if (!released || !state.approvals.has(site) || state.installed.get(site) === released) return [];
+  if (!state.approvals.has(site) || (state.installed.get(site) ?? null) === released) return [];
   return [send(site, { kind: "version.released", study: state.study, released })];
 }
 

@@ -45,7 +45,8 @@ export type SiteRecord =
   | {
       readonly kind: "version.installed";
       readonly study: StudyId;
-      readonly version: ModelVersionId;
+      /** Null: the last one was taken out of use. */
+      readonly version: ModelVersionId | null;
       readonly envelope: Envelope;
     }
   | { readonly kind: "checkpoint.witnessed"; readonly size: number; readonly note: string }
@@ -88,7 +89,7 @@ export type SiteEvent =
   | {
       readonly kind: "installed";
       readonly study: StudyId;
-      readonly version: ModelVersionId;
+      readonly version: ModelVersionId | null;
       readonly envelope: Envelope;
     }
   /** A job ended without a result; the offer will come again. */
@@ -124,7 +125,10 @@ export type SiteState = {
   readonly approvals: ReadonlyMap<StudyId, Approval>;
   readonly updates: ReadonlyMap<StudyId, PreparedUpdate>;
   readonly evaluations: ReadonlyMap<StudyId, PreparedEvaluation>;
-  readonly installed: ReadonlyMap<StudyId, { readonly version: ModelVersionId; readonly envelope: Envelope }>;
+  readonly installed: ReadonlyMap<
+    StudyId,
+    { readonly version: ModelVersionId | null; readonly envelope: Envelope }
+  >;
   readonly witnessed: { readonly size: number; readonly note: string } | null;
   readonly alarm: { readonly reason: AlarmReason; readonly envelope: Envelope } | null;
   /** The one job in progress. Not durable: a crash forgets it and the offer comes again. */
@@ -318,7 +322,7 @@ function onEvaluationOffer(state: SiteState, offer: EvaluationOffer): SiteEffect
 function onReleased(state: SiteState, release: Release): SiteEffect[] {
   const installed = state.installed.get(release.study);
   // The coordinator names the release until it has the site's word for it: the message may have been lost.
-  if (installed?.version === release.released.version) {
+  if (installed && installed.version === (release.released?.version ?? null)) {
     return [send({ kind: "version.installed", envelope: installed.envelope })];
   }
   return state.approvals.has(release.study) && !state.busy ? [{ kind: "install", release }] : [];

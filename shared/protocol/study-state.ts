@@ -59,7 +59,8 @@ export type StudyState = {
   readonly best: Standing | null;
   readonly released: readonly ModelVersionId[];
   /** The version that each site last reported to have put into use. */
-  readonly installed: ReadonlyMap<SiteId, ModelVersionId>;
+  /** The version that each site says it uses; null once it has taken the last one out of use. */
+  readonly installed: ReadonlyMap<SiteId, ModelVersionId | null>;
   /** Sites whose contribution was withdrawn from this study. */
   readonly withdrawnSites: ReadonlySet<SiteId>;
   /** Every delta that was ever accepted, and those that the retention rule has deleted since. */

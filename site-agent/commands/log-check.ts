@@ -12,7 +12,8 @@ import { type Connection, systemClock } from "./connection.ts";
 export type JournalSummary = {
   readonly approved: readonly string[];
   readonly unsettledUpdates: number;
-  readonly installed: Readonly<Record<string, string>>;
+  /** By study; null where the last version was taken out of use. */
+  readonly installed: Readonly<Record<string, string | null>>;
   readonly witnessedSize: number | null;
   readonly alarm: string | null;
 };

@@ -8,6 +8,7 @@ import { overlap, overlapCounts } from "./overlap.ts";
 
 const ALIGNMENTS: readonly AtlasAlignment[] = ["middle", "edges", "brightness"];
 const BACKGROUND_WEIGHTS: readonly number[] = [1, 0.6, 0.4, 0.25, 0.15, 0.1];
+const MIDDLE_WEIGHT = 0.4;
 const FOLDS_MAX = 5;
 
 export interface ChosenAtlas {
@@ -17,7 +18,10 @@ export interface ChosenAtlas {
   readonly crossValidatedDice: number;
 }
 
-/** @param cases at least two. */
+/**
+ * The alignment first, at a middle weight, then the weight: the two hardly depend on each other.
+ * @param cases at least two.
+ */
 export function chooseAtlas(cases: readonly AtlasCase[], labels: readonly number[]): ChosenAtlas {
   assert(cases.length >= 2, "cross-validation needs two cases");
   const frame = atlasFrame(cases.map(({ volume }) => volume));
@@ -25,23 +29,32 @@ export function chooseAtlas(cases: readonly AtlasCase[], labels: readonly number
   const folds = Array.from({ length: foldCount }, (_, fold) =>
     cases.filter((_, index) => index % foldCount === fold),
   );
-  let best: ChosenAtlas | null = null;
-  for (const alignment of ALIGNMENTS) {
-    const counts = folds.map((fold) => countLabels(fold, frame, { labels, alignment }));
-    for (const backgroundWeight of BACKGROUND_WEIGHTS) {
-      const scores = folds.map((fold, left) => {
-        const others = counts.filter((_, index) => index !== left);
-        const winners = winningLabels(others, { labels, backgroundWeight });
-        return meanDice(fold, { frame, alignment, winners }, labels);
-      });
-      const crossValidatedDice = scores.reduce((sum, score) => sum + score, 0) / foldCount;
-      if (best && crossValidatedDice <= best.crossValidatedDice) continue;
-      const winners = winningLabels(counts, { labels, backgroundWeight });
-      best = { atlas: { frame, alignment, winners }, backgroundWeight, crossValidatedDice };
-    }
-  }
-  assert(best, "there is a variant to choose");
-  return best;
+  const variants = ALIGNMENTS.map((alignment) => ({
+    alignment,
+    counts: folds.map((fold) => countLabels(fold, frame, { labels, alignment })),
+  }));
+  const scoreOf = ({ alignment, counts }: (typeof variants)[number], backgroundWeight: number): number => {
+    const scores = folds.map((fold, left) => {
+      const others = counts.filter((_, index) => index !== left);
+      const winners = winningLabels(others, { labels, backgroundWeight });
+      return meanDice(fold, { frame, alignment, winners }, labels);
+    });
+    return scores.reduce((sum, score) => sum + score, 0) / foldCount;
+  };
+  const aligned = highest(variants, (variant) => scoreOf(variant, MIDDLE_WEIGHT)).item;
+  const weighted = highest(BACKGROUND_WEIGHTS, (weight) => scoreOf(aligned, weight));
+  const winners = winningLabels(aligned.counts, { labels, backgroundWeight: weighted.item });
+  return {
+    atlas: { frame, alignment: aligned.alignment, winners },
+    backgroundWeight: weighted.item,
+    crossValidatedDice: weighted.score,
+  };
+}
+
+/** The first of the best. */
+function highest<T>(items: readonly T[], scoreOf: (item: T) => number): { item: T; score: number } {
+  const scored = items.map((item) => ({ item, score: scoreOf(item) }));
+  return scored.reduce((best, one) => (one.score > best.score ? one : best));
 }
 
 function meanDice(cases: readonly AtlasCase[], atlas: Atlas, labels: readonly number[]): number {

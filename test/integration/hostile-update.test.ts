@@ -158,11 +158,10 @@ t.test(
       );
     }
     const sealed = b.seal("update", statement);
+    const { keyid = "", sig = "" } = sealed.signatures[0] ?? {};
     const bent = {
       ...sealed,
-      signatures: [
-        { keyid: sealed.signatures[0]?.keyid ?? "", sig: `A${sealed.signatures[0]?.sig.slice(1)}` },
-      ],
+      signatures: [{ keyid, sig: `${sig.startsWith("A") ? "B" : "A"}${sig.slice(1)}` }],
     };
     t.match(await send(bent), { ok: false, code: "envelope.refused" }, "a bent signature");
     t.match(await send(b.seal("evaluation", statement), "evaluation.submit"), {

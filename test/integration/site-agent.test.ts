@@ -1,7 +1,10 @@
+import { existsSync } from "node:fs";
 import { readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { siteId } from "@consilium/shared/base/brand.ts";
+import { claimedSigner, openEnvelope } from "@consilium/shared/crypto/envelope.ts";
+import { InstallationDocument } from "@consilium/shared/protocol/documents.ts";
 import t, { type Test } from "tap";
 import { homeAt, modelFile } from "../../site-agent/identity/home.ts";
 import { JournalRecord, journalName } from "../../site-agent/journal-record.ts";
@@ -149,7 +152,7 @@ t.test("a site approves, trains, evaluates and installs, and no name leaves it",
 
 t.test("killed with -9 at every point of a study, the site goes on and shows one update", async (t) => {
   const { coordinator, home, data } = await house(t);
-  const { isDone } = playStudy(coordinator, site);
+  const { isDone, study } = playStudy(coordinator, site);
   t.equal((await siteCommand(approve(home, data))).code, 0);
   const points = [
     "POST /v1/challenges",
@@ -171,6 +174,15 @@ t.test("killed with -9 at every point of a study, the site goes on and shows one
   }
   const survivor = run(home);
   await coordinator.until(isDone);
+  const model = modelFile(homeAt(home), study.plan.study);
+  t.ok(existsSync(model));
+  coordinator.study.owed = () => [{ kind: "version.released", study: study.plan.study, released: null }];
+  const words = () =>
+    coordinator.study
+      .messages("version.installed")
+      .map(({ envelope }) => openEnvelope(InstallationDocument, envelope, claimedSigner(envelope)).version);
+  await coordinator.until(() => words().at(-1) === null);
+  t.notOk(existsSync(model), "what is no longer in use is gone before the site says so");
   survivor.kill("SIGTERM");
   t.equal(await survivor.ended(), 0);
   const shown = coordinator.study.messages("update.submit").map(({ envelope }) => envelope.payload);

@@ -207,6 +207,7 @@ function located(message: RoundMessage): ToSite {
   });
   if (message.kind === "round.offer") return { ...message, base: reference(message.base) };
   if (message.kind === "evaluation.offer") return { ...message, candidate: reference(message.candidate) };
-  if (message.kind === "version.released") return { ...message, released: reference(message.released) };
+  if (message.kind === "version.released")
+    return { ...message, released: message.released && reference(message.released) };
   return message;
 }

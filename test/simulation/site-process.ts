@@ -116,7 +116,7 @@ export class SiteProcess {
   #look(effect: Extract<SiteEffect, { kind: "evaluate" | "install" }>): SiteEvent {
     const { study } = scenery;
     if (effect.kind === "install") {
-      const { version } = effect.release.released;
+      const version = effect.release.released?.version ?? null;
       return { kind: "installed", study, version, envelope: scenery.unsigned({ version }, this.name) };
     }
     const { version } = effect.offer.candidate;

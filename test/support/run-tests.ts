@@ -1,8 +1,8 @@
 // `npm test [-- FILE…]`: runs every test file of the tree through tap, two at a time, and ends with one line that
 // counts them. What was skipped is listed by name.
 
-import { execFileSync, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
@@ -62,6 +62,19 @@ async function run(files: readonly string[]): Promise<{ code: number; counts: Co
   return { code, counts };
 }
 
+/**
+ * tap comes built with plugins that .taprc leaves out. It builds itself anew when it notices, but the run that notices
+ * still uses the old set, and every file of it fails.
+ */
+function buildPlugins(): void {
+  const resolve = createRequire(createRequire(import.meta.url).resolve("tap/package.json")).resolve;
+  const built = join(dirname(resolve("@tapjs/test/package.json")), "test-built/dist/esm/index.js");
+  if (existsSync(built) && !readFileSync(built, "utf8").includes("@tapjs/typescript")) return;
+  const { status, stderr } = spawnSync(process.execPath, [tap, "build"], { cwd: root, encoding: "utf8" });
+  if (status !== 0) throw new Error(`tap build ended with ${status}: ${stderr}`);
+}
+
+buildPlugins();
 const { code, counts } = await run(testFiles());
 if (counts.skipped.length > 0)
   console.log(`\nskipped:\n${counts.skipped.map((line) => `  ${line}`).join("\n")}`);

@@ -27,7 +27,7 @@ export function draftRfmedsam2Config(options: Rfmedsam2DraftOptions): Rfmedsam2C
     prompter,
     trains,
     answer: trains === "prompter" ? "prompter" : "stage-2",
-    recompute: variant !== "micro",
+    recompute: !variant.endsWith("micro"),
     window: windowOf(normalisation),
     clip: { slices: 8, queries: 2, objects: 2 },
     prompts: {

@@ -21,6 +21,7 @@ const KnownSam2 = Type.Object(
   {
     variant: Type.Union([
       Type.Literal("micro"),
+      Type.Literal("pretrained-micro"),
       Type.Literal("tiny"),
       Type.Literal("small"),
       Type.Literal("base-plus"),

@@ -282,7 +282,7 @@ function commandLines(text: string): string[] {
 function unknownWords(line: string, sources: Readonly<Record<string, string>>): string[] {
   const [, program = "", rest = ""] = /(?:^|\s)(consilium(?:-site)?)\s+(.*)$/.exec(line) ?? [];
   const source = sources[program] ?? "";
-  const options = [...rest.matchAll(/(?:^|\s)(--[a-z-]+)/g)].map((match) => match[1] ?? "");
+  const options = [...rest.matchAll(/(?:^|\s)(--[a-z0-9-]+)/g)].map((match) => match[1] ?? "");
   const [verb = ""] = rest.replace(/--(data|url|token-file) \S+/g, "").match(/\b[a-z]+\b/) ?? [];
   const isKnown = new RegExp(`command\\(\\s*["\`]${verb}\\b`).test(source);
   return [

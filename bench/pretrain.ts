@@ -11,7 +11,7 @@ import { startBackend } from "../site-agent/backend/start-backend.ts";
 import { openCheckpoint } from "../site-agent/checkpoint/open-checkpoint.ts";
 import type { Weights } from "../site-agent/models/parameters.ts";
 import { Sam2 } from "../site-agent/models/sam2/sam2.ts";
-import { initialSam2Weights } from "../site-agent/pretraining/initial-weights.ts";
+import { pretrainingStart } from "../site-agent/pretraining/initial-weights.ts";
 import { writePretrainedCheckpoint } from "../site-agent/pretraining/pretrained-checkpoint.ts";
 import {
   EVALUATION_PLAN,
@@ -100,7 +100,7 @@ async function evaluate(path: string, backend: BackendReport): Promise<object> {
       plan: EVALUATION_PLAN,
       filledBox: evaluateBoxes(EVALUATION_PLAN, config.imageSize),
       trained: scored(weights),
-      randomWeights: scored(initialSam2Weights(config, EVALUATION_PLAN.seed)),
+      randomWeights: scored(pretrainingStart(config, EVALUATION_PLAN.seed)),
     };
   } finally {
     checkpoint.close();

@@ -30,7 +30,7 @@ export type DrawnObject = {
 };
 
 /** Of the shorter side of a slice. */
-const RADIUS_SHARES = { min: 0.06, max: 0.3 };
+const RADIUS_SHARES = { min: 0.12, max: 0.3 };
 const RADIUS_MIN_PX = 4;
 const NESTED_SHARE = 0.35;
 /** Radius of a nested object as a share of its host's. */

@@ -24,17 +24,17 @@ export type OutlineKind =
   | "wave"
   | "fork";
 
-/** How often each is drawn: about half of the objects are compact, as organs are. */
+/** How often each is drawn: more than half of the objects are compact, as organs are. */
 export const OUTLINE_SHARES: readonly (readonly [kind: OutlineKind, share: number])[] = [
-  ["blob", 7],
-  ["polygon", 3],
+  ["blob", 9],
+  ["polygon", 4],
   ["spot", 2],
   ["star", 2],
   ["shell", 2],
-  ["arc", 2],
+  ["arc", 1],
   ["crescent", 2],
   ["bar", 2],
-  ["wave", 2],
+  ["wave", 1],
   ["fork", 1],
 ];
 

@@ -17,8 +17,8 @@ export const DRAWN_VOLUME_PLAN: DrawnVolumePlan = {
   depth: 64,
   height: 128,
   width: 128,
-  objectCountMin: 6,
-  objectCountMax: 14,
+  objectCountMin: 3,
+  objectCountMax: 8,
 };
 
 export type DrawnVolume = StackSize & {

@@ -31,7 +31,7 @@ export const EVALUATION_PLAN: EvaluationPlan = {
   sliceCount: 60,
   clipCount: 20,
   objectCountMax: 6,
-  areaMinPx: 64,
+  areaMinPx: 256,
   correctionCount: 3,
   clipLength: 4,
 };

@@ -56,8 +56,8 @@ export const PretrainingPlan = Type.Object(
 );
 export type PretrainingPlan = Static<typeof PretrainingPlan>;
 
-/** Of both kinds, as measured on two cores of the reference machine. */
-const STEPS_PER_MINUTE = 60;
+/** Of both kinds, as measured on one core of the reference machine, another being busy. */
+const STEPS_PER_MINUTE = 140;
 const CLIP_PHASE_SHARE = 0.2;
 export const PRETRAINING_MINUTES_MAX = 90;
 
@@ -68,8 +68,8 @@ export function pretrainingPlan(minutes: number, seed: number): PretrainingPlan 
     seed,
     sliceSteps: stepCount - clipSteps,
     clipSteps,
-    slices: { imageCount: 4, objectCountMax: 4, areaMinPx: 64 },
-    clips: { imageCount: 3, objectCountMax: 4, areaMinPx: 64 },
+    slices: { imageCount: 4, objectCountMax: 8, areaMinPx: 256 },
+    clips: { imageCount: 3, objectCountMax: 4, areaMinPx: 256 },
     learningRate: 1e-3,
     clipLearningRate: 5e-4,
     warmupSteps: Math.min(100, Math.round(stepCount / 20)),
@@ -78,7 +78,7 @@ export function pretrainingPlan(minutes: number, seed: number): PretrainingPlan 
     gradientNormL2Max: 1,
     pointShare: 0.1,
     maskShare: 0.15,
-    earlySteps: Math.round(stepCount / 5),
+    earlySteps: Math.round(stepCount / 12),
     earlyAreaMinPx: 400,
     earlyMaskShare: 0.4,
     correctionShare: 0.1,

@@ -53,19 +53,29 @@ export function slicesLoss(
 ): StepLoss {
   const side = model.config.imageSize;
   const features = featuresOf(model.encode(imageTensor(images, side)), owners);
-  const truth = maskTensor(masks, side);
+  const truth = shares(maskTensor(masks, side));
   let prompts = drawPrompts(kind, masks, { side, prng });
   let answer = askAboutObjects(model, features, prompts);
   const losses = [maskLosses(answer, truth, settings).total];
-  let predicted = masksOf(answer.low, side);
   for (let round = 0; round < correctionCount; round += 1) {
     const lowLogits = rowsOf(answer.low);
+    const predicted = masksOf(answer.low, side);
     prompts = correctedPrompts(prompts, { truth: masks, predicted }, { lowLogits, side, prng });
     answer = askAboutObjects(model, features, prompts);
     losses.push(maskLosses(answer, truth, settings).total);
-    predicted = masksOf(answer.low, side);
   }
-  return { total: meanLoss(losses), meanIou: meanIou(predicted, masks) };
+  return { total: meanLoss(losses), meanIou: meanIou(masksOf(answer.low, side), masks) };
+}
+
+/**
+ * What each of the answer's pixels covers of the objects: the loss is taken where the decoder draws, which costs a
+ * sixteenth of what it costs on the slice and says as much. @param masks 0 and 1, [B, S, S] @returns [B, S / 4, S / 4]
+ */
+function shares(masks: tf.Tensor3D): tf.Tensor3D {
+  const [count, height, width] = masks.shape;
+  const images: tf.Tensor4D = tf.reshape(masks, [count, height, width, 1]);
+  const means = tf.avgPool(images, 4, 4, "valid");
+  return tf.reshape(means, [count, height / 4, width / 4]);
 }
 
 /** How the first slice of a clip is prompted. */

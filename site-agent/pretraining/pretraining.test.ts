@@ -4,6 +4,7 @@ import { readTensorBundle } from "@consilium/shared/encoding/tensor-bundle.ts";
 import { parseSam2Config, type Sam2Config } from "@consilium/shared/model/sam2.ts";
 import { POINT_ENCODING_MATRIX, sam2Parameters } from "@consilium/shared/model/sam2-parameters.ts";
 import { sam2Variants } from "@consilium/shared/model/sam2-variants.ts";
+import { initialSam2Weights } from "@consilium/shared/model/sam2-weights.ts";
 import t from "tap";
 import { loadBackendPackage, tf } from "../backend/tensors.ts";
 import { installTrainingKernels } from "../backend/wasm-kernels/install.ts";
@@ -12,7 +13,7 @@ import { tightBox } from "../prompts/pixel-box.ts";
 import { ADAMW_DEFAULTS, disposeAdamW, initialAdamW } from "../training/adamw.ts";
 import { drawClip, drawSlices } from "./drawn-examples.ts";
 import { correctedPrompts, drawPrompts } from "./example-prompts.ts";
-import { initialSam2Weights } from "./initial-weights.ts";
+import { pretrainingStart } from "./initial-weights.ts";
 import { writePretrainedCheckpoint } from "./pretrained-checkpoint.ts";
 import { EVALUATION_PLAN, evaluateBoxes, evaluatePrompts } from "./pretrained-evaluation.ts";
 import { Pretraining } from "./pretraining.ts";
@@ -52,7 +53,7 @@ function tinyRecord(micro: Sam2Config): Sam2Config {
 
 function trainableModel(): Sam2 {
   const trainable = sam2Parameters(TINY).filter(({ name }) => name !== POINT_ENCODING_MATRIX);
-  return new Sam2(TINY, initialSam2Weights(TINY, 1), { trainable });
+  return new Sam2(TINY, pretrainingStart(TINY, 1), { trainable });
 }
 
 /** One digest for every tensor: arrays are compared by it, because looking at each number takes long. */
@@ -65,13 +66,13 @@ function sha256(bytes: Uint8Array): string {
 }
 
 t.test("weights start as PyTorch's layers and SAM 2's tokens do, from the seed alone", async (t) => {
-  const weights = initialSam2Weights(TINY, 1);
+  const weights = pretrainingStart(TINY, 1);
   t.strictSame(
     [...weights.keys()],
     sam2Parameters(TINY).map(({ name }) => name),
   );
-  t.strictSame(digests(weights), digests(initialSam2Weights(TINY, 1)));
-  const other = initialSam2Weights(TINY, 2);
+  t.strictSame(digests(weights), digests(pretrainingStart(TINY, 1)));
+  const other = pretrainingStart(TINY, 2);
   t.not(digests(other)["no_mem_embed"], digests(weights)["no_mem_embed"]);
   const all = (name: string): number[] => [...(weights.get(name) ?? [])];
   t.ok(all("image_encoder.trunk.blocks.0.norm1.weight").every((value) => value === 1));
@@ -87,6 +88,35 @@ t.test("weights start as PyTorch's layers and SAM 2's tokens do, from the seed a
   t.ok(all("maskmem_tpos_enc").every((value) => Math.abs(value) <= 0.04));
   t.ok(all("sam_mask_decoder.mask_tokens.weight").some((value) => Math.abs(value) > 1));
 });
+
+t.test(
+  "prompts find their places from the start: queries and keys are one map, and slices say where",
+  async (t) => {
+    const weights = pretrainingStart(TINY, 1);
+    const official = initialSam2Weights(TINY, 1);
+    const changed = [...weights].filter(([name]) => digests(weights)[name] !== digests(official)[name]);
+    const decoder = "sam_mask_decoder.transformer";
+    const pairs = [0, 1]
+      .flatMap((layer) =>
+        ["cross_attn_token_to_image", "cross_attn_image_to_token"].map((at) => `layers.${layer}.${at}`),
+      )
+      .concat("final_attn_token_to_image");
+    const expected = pairs.flatMap((at) => [
+      `${decoder}.${at}.q_proj.weight`,
+      `${decoder}.${at}.k_proj.weight`,
+    ]);
+    t.strictSame(
+      changed.map(([name]) => name).sort(),
+      [...expected, POINT_ENCODING_MATRIX, "image_encoder.trunk.pos_embed"].sort(),
+      "and nothing else differs from the official start",
+    );
+    for (const name of expected.filter((one) => one.includes("q_proj"))) {
+      t.equal(digests(weights)[name], digests(weights)[name.replace("q_proj", "k_proj")]);
+    }
+    const places = [...(weights.get("image_encoder.trunk.pos_embed") ?? [])];
+    t.ok(places.every((value) => Math.abs(value) <= 0.5) && places.some((value) => Math.abs(value) > 0.4));
+  },
+);
 
 t.test("examples are drawn from a seed, and every object is seen where it is prompted", async (t) => {
   const plan = { imageCount: 3, objectCountMax: 2, areaMinPx: 10 };
@@ -306,7 +336,7 @@ t.test("an evaluation scores boxes, prompts and memory on examples of its own", 
 });
 
 t.test("a checkpoint holds the official names and nothing else", async (t) => {
-  const file = writePretrainedCheckpoint(TINY, initialSam2Weights(TINY, 1));
+  const file = writePretrainedCheckpoint(TINY, pretrainingStart(TINY, 1));
   const { tensors } = readTensorBundle(file);
   t.strictSame(
     [...tensors].map(([name, { shape }]) => ({ name, shape, dtype: "F32" })),

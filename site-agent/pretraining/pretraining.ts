@@ -15,7 +15,7 @@ import {
   initialAdamW,
 } from "../training/adamw.ts";
 import { drawClip, drawSlices } from "./drawn-examples.ts";
-import { initialSam2Weights } from "./initial-weights.ts";
+import { pretrainingStart } from "./initial-weights.ts";
 import {
   type PretrainingPlan,
   type PretrainingStep,
@@ -52,7 +52,7 @@ export class Pretraining {
   constructor(config: Sam2Config, plan: PretrainingPlan, record?: PretrainingRecord) {
     const trainable = sam2Parameters(config).filter(({ name }) => name !== POINT_ENCODING_MATRIX);
     this.plan = plan;
-    this.model = new Sam2(config, record?.weights ?? initialSam2Weights(config, plan.seed), { trainable });
+    this.model = new Sam2(config, record?.weights ?? pretrainingStart(config, plan.seed), { trainable });
     const values = this.model.parameters.trainable();
     this.#state = record ? importAdamW(record.optimiser, values) : initialAdamW(values);
     this.#step = record?.step ?? 0;

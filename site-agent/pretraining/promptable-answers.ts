@@ -12,6 +12,7 @@ import type { Sam2 } from "../models/sam2/sam2.ts";
 import type { ExamplePrompts } from "./example-prompts.ts";
 import { joined } from "./slice-images.ts";
 
+/** Its candidates are as fine as the decoder draws them: logits [B, M, S / 4, S / 4]. */
 export type PromptedAnswer = MaskPrediction & {
   /** The chosen mask, logits [B, 1, S / 4, S / 4]. */
   readonly low: tf.Tensor4D;
@@ -33,7 +34,7 @@ export function askAboutObjects(
   const several = points.pointCount <= SEVERAL_POINTS_MAX;
   const chosen = several ? severalMasks(decoded, maskDecoder) : singleMask(decoded, null);
   return {
-    candidates: resized(chosen.masks, side),
+    candidates: chosen.masks,
     ious: chosen.ious,
     objectScores: decoded.objectScores,
     low: bestMask(chosen).masks,

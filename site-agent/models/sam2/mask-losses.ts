@@ -56,8 +56,10 @@ export type MaskLosses = {
 };
 
 const DICE_SMOOTH = 1;
+/** Of a pixel, from which it counts to the object where overlaps are measured. */
+const HALF = 0.5;
 
-/** @param targets 0 and 1, [B, S, S] */
+/** @param targets 0 and 1, or the share of each pixel that the object covers, [B, S, S] */
 export function maskLosses(
   { candidates, ious, objectScores }: MaskPrediction,
   targets: tf.Tensor3D,
@@ -161,7 +163,7 @@ function iouLoss(
   { absoluteIouError }: MaskLossSettings,
 ): tf.Tensor2D {
   const actual = withoutGradient({ logits }, (given) => {
-    const [mask, target] = [tf.step(given.logits), tf.step(truth)];
+    const [mask, target] = [tf.step(given.logits), tf.step(tf.sub(truth, HALF))];
     const common = pixelSum(tf.mul(mask, target));
     const union = pixelSum(tf.maximum(mask, target));
     return tf.div(common, tf.maximum(union, 1));

@@ -13,7 +13,9 @@ import { trainBatches, trainLocally } from "../training/train-locally.ts";
 import type { TrainingSlice } from "../training/training-slice.ts";
 import type { TrainingMaterial } from "./recipe.ts";
 import { findRecipe } from "./registry.ts";
-import { memorySelection } from "./rfmedsam2/frame-question.ts";
+import { batchesOf, ClipPort } from "./rfmedsam2/clip-port.ts";
+import { rememberedFrames } from "./rfmedsam2/frame-question.ts";
+import { Rfmedsam2 } from "./rfmedsam2/model.ts";
 import { modelImage } from "./rfmedsam2/model-image.ts";
 import { rfmedsam2 } from "./rfmedsam2.ts";
 import { unetPrompter } from "./unet-prompter.ts";
@@ -229,20 +231,82 @@ t.test(
 );
 
 t.test("memories keep their place in time, and pointers are no more than the record has", async (t) => {
+  const memory = {
+    features: tf.zeros([1, 1, 1, 1]) as tf.Tensor4D,
+    pointer: tf.zeros([1, 1]) as tf.Tensor2D,
+  };
   const memories = [4, 1, -2].map((distance) => ({
-    ...{ slice: 5 - distance, distance, isConditioning: distance === 4, slot: distance === 4 ? 0 : 6 },
+    ...{
+      slice: 5 - distance,
+      distance,
+      isConditioning: distance === 4,
+      slot: distance === 4 ? 0 : 6,
+      memory,
+    },
   }));
-  const { memories: chosen, pointers } = memorySelection(memories, 9, sam2Variants.micro);
-  t.strictSame(chosen, [
-    { frame: 1, slot: 0 },
-    { frame: 4, slot: 6 },
-    { frame: 7, slot: 6 },
-  ]);
+  const { memories: chosen, pointers } = rememberedFrames(memories, 9, sam2Variants.micro);
+  t.strictSame(
+    chosen.map(({ slot }) => slot),
+    [0, 6, 6],
+  );
   t.strictSame(
     pointers.map(({ distance }) => distance),
     [0.5, 0.125, -0.25],
   );
-  t.equal(memorySelection(memories, 2, sam2Variants.micro).pointers.length, 2);
+  t.equal(rememberedFrames(memories, 2, sam2Variants.micro).pointers.length, 2);
+  tf.dispose([memory.features, memory.pointer]);
+});
+
+t.test("questions of one form are answered together as they are one by one", async (t) => {
+  const config = smallRfmedsam2();
+  const model = new Rfmedsam2(config, busyWeights(config));
+  const port = new ClipPort(model, squares(4));
+  const prompt = (x1: number, maskLogits: Float32Array | null) => ({
+    ...{ box: { x1, y1: 3, x2: x1 + 9, y2: 14 }, points: [], maskLogits },
+  });
+  const mask = Float32Array.from({ length: 64 }, (_, cell) => (cell % 3) - 1);
+  const firsts = [0, 1, 2, 3].map((slice) => ({
+    ...{ slice, prompt: prompt(2 * slice, slice === 3 ? null : mask), memories: [] },
+  }));
+  t.strictSame(
+    batchesOf(firsts, 2).map((batch) => batch.map(({ slice }) => slice)),
+    [[0, 1], [2], [3]],
+    "as many as fit, of one form",
+  );
+  const tensors = tf.memory().numTensors;
+  const answers = await port.decode(firsts);
+  const memoryOf = (slice: number) => expectDefined(answers[slice], "an answer").memory;
+  const use = (slice: number, slot: number, distance: number) => ({
+    ...{ slice, slot, distance, isConditioning: slot === 0, memory: memoryOf(slice) },
+  });
+  const seconds = [
+    { slice: 1, prompt: prompt(4, null), memories: [use(0, 0, 1), use(2, 6, -1)] },
+    { slice: 2, prompt: prompt(1, null), memories: [use(3, 0, -1), use(0, 5, 2)] },
+    { slice: 2, prompt: null, memories: [use(1, 0, 1), use(3, 6, -1)] },
+  ];
+  const together = await port.decode([...firsts, ...seconds]);
+  const alone: typeof together = [];
+  for (const request of [...firsts, ...seconds]) alone.push(...(await port.decode([request])));
+  t.equal(together.length, 7);
+  together.forEach((answer, index) => {
+    const single = expectDefined(alone[index], "an answer");
+    const furthest = Math.max(
+      ...answer.logits.map((logit, cell) => Math.abs(logit - (single.logits[cell] ?? 9))),
+    );
+    t.ok(furthest < 1e-4, `question ${index} differs by ${furthest}`);
+    t.ok(Math.abs(answer.iouScore - single.iouScore) < 1e-5);
+    const [a, b] = [answer.memory.features.dataSync(), single.memory.features.dataSync()];
+    t.ok(a.every((value, place) => Math.abs(value - (b[place] ?? 9)) < 1e-4));
+  });
+  const [second, third] = [expectDefined(together[4], "an answer"), expectDefined(together[5], "an answer")];
+  t.ok(
+    second.logits.some((logit, cell) => Math.abs(logit - (third.logits[cell] ?? 0)) > 1e-3),
+    "and not as each other",
+  );
+  for (const { memory } of [...answers, ...together, ...alone]) port.release(memory);
+  port.dispose();
+  t.ok(tf.memory().numTensors <= tensors, "nothing is left");
+  model.dispose();
 });
 
 t.test("a slice becomes a picture: the window is black to white, in three equal channels", async (t) => {

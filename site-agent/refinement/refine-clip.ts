@@ -2,13 +2,14 @@
 // maps. Stage 0 is the prompter's own answer. Results of a stage can be merged again with another arbiter without
 // decoding anything twice.
 
+import { expectDefined } from "@consilium/shared/base/assert.ts";
 import type { ObjectPrompt } from "../prompts/object-prompt.ts";
 import type { PrompterOutput } from "../prompts/prompter-output.ts";
 import { prompterPrompts } from "../prompts/prompter-prompts.ts";
 import { pixelsOf, type SliceSize } from "../prompts/slice-size.ts";
 import { type Decision, type MergeOptions, mergedSlice } from "./merge-objects.ts";
 import type { ObjectResult } from "./object-result.ts";
-import { type RefinedObject, type RefinementModel, refineObject } from "./refine-object.ts";
+import { type RefinedObject, type RefinementModel, refineObjects } from "./refine-objects.ts";
 import type { RefinementPlan } from "./refinement-plan.ts";
 
 /** Results of all classes, class by class and slice by slice. */
@@ -17,28 +18,35 @@ export async function refineClip<Memory>(
   model: RefinementModel<Memory>,
   plan: RefinementPlan,
 ): Promise<RefinedObject> {
-  return refinePrompts(prompterPrompts(output, { model, rule: plan.prompter }), model, {
-    size: output,
-    plan,
-  });
+  const prompts = prompterPrompts(output, { model, rule: plan.prompter });
+  const [refined] = await refineRuns([{ prompts, plan }], model, output);
+  return expectDefined(refined, "a run");
 }
 
-/** The same for prompts from elsewhere; at most one for a class in a slice. */
-export async function refinePrompts<Memory>(
-  prompts: readonly ObjectPrompt[],
+/** Prompts of any origin, at most one for a class in a slice, and how they are refined. */
+export type PromptedRun = { readonly prompts: readonly ObjectPrompt[]; readonly plan: RefinementPlan };
+
+/** Several runs over the same clip, which know nothing of each other. @returns one for each run, in their order */
+export async function refineRuns<Memory>(
+  runs: readonly PromptedRun[],
   model: RefinementModel<Memory>,
-  { size, plan }: { readonly size: SliceSize; readonly plan: RefinementPlan },
-): Promise<RefinedObject> {
-  const classes = new Set(prompts.map(({ classIndex }) => classIndex));
-  const stageOne: ObjectResult[] = [];
-  const stageTwo: ObjectResult[] = [];
-  for (const classIndex of [...classes].sort((a, b) => a - b)) {
-    const own = prompts.filter((prompt) => prompt.classIndex === classIndex);
-    const refined = await refineObject(own, model, { size, plan });
-    stageOne.push(...refined.stageOne);
-    stageTwo.push(...refined.stageTwo);
-  }
-  return { stageOne, stageTwo };
+  size: SliceSize,
+): Promise<RefinedObject[]> {
+  const objects = runs.flatMap(({ prompts, plan }, run) => {
+    const classes = [...new Set(prompts.map(({ classIndex }) => classIndex))].sort((a, b) => a - b);
+    return classes.map((classIndex) => ({
+      ...{ run, plan },
+      prompts: prompts.filter((prompt) => prompt.classIndex === classIndex),
+    }));
+  });
+  const refined = await refineObjects(objects, model, size);
+  return runs.map((_, run) => {
+    const own = refined.filter((_object, index) => objects[index]?.run === run);
+    return {
+      stageOne: own.flatMap(({ stageOne }) => stageOne),
+      stageTwo: own.flatMap(({ stageTwo }) => stageTwo),
+    };
+  });
 }
 
 export type MergedClip = {

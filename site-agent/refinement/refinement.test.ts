@@ -7,7 +7,7 @@ import { withLargestParts } from "./largest-organ-part.ts";
 import { ABSENT_LOGIT, mergedSlice, refusedShare, winners } from "./merge-objects.ts";
 import { averagedPasses, type ObjectResult, resultArea } from "./object-result.ts";
 import { mergedClip, refineClip } from "./refine-clip.ts";
-import { type DecodeRequest, type RefinementModel, refineObject } from "./refine-object.ts";
+import { type DecodeRequest, type RefinementModel, refineObjects } from "./refine-objects.ts";
 import { REFINEMENT_PLAN } from "./refinement-plan.ts";
 import { CLIP_SLICES_MAX, Stitcher, stackWindows } from "./stitching.ts";
 
@@ -175,19 +175,24 @@ type Asked = DecodeRequest<string>;
 /** A model that writes down what it is asked; its memories are names: the stage and the slice. */
 function scripted(answer: (request: Asked) => Partial<ObjectResult> = () => ({})) {
   const asked: Asked[] = [];
+  const batches: number[] = [];
   const live = new Set<string>();
   const model: RefinementModel<string> = {
     ...MODEL_SIZES,
-    decode: async (request) => {
-      asked.push(request);
-      const memory = `${asked.length}:${request.slice}`;
-      live.add(memory);
-      const logits = Float32Array.from({ length: 16 }, (_, cell) => (cell === 5 ? 40 : -40));
-      return { logits, iouScore: 0.9, objectLogit: 1, ...answer(request), memory };
+    objectsAtOnce: 2,
+    decode: async (requests) => {
+      batches.push(requests.length);
+      return requests.map((request) => {
+        asked.push(request);
+        const memory = `${asked.length}:${request.slice}`;
+        live.add(memory);
+        const logits = Float32Array.from({ length: 16 }, (_, cell) => (cell === 5 ? 40 : -40));
+        return { logits, iouScore: 0.9, objectLogit: 1, ...answer(request), memory };
+      });
     },
     release: (memory) => void live.delete(memory),
   };
-  return { model, asked, live };
+  return { model, asked, batches, live };
 }
 
 /** Class 1 in some slices of 8 x 8. */
@@ -204,12 +209,14 @@ function prompterIn(slices: readonly number[], depth: number) {
 t.test(
   "stage 1 sees prompts without memory, stage 2 memories on both sides, upwards and downwards",
   async (t) => {
-    const { model, asked, live } = scripted();
+    const { model, asked, batches, live } = scripted();
     const { stageOne, stageTwo } = await refineClip(prompterIn([1, 2, 4], 6), model, REFINEMENT_PLAN);
     t.strictSame(
       asked.map(({ slice }) => slice),
-      [1, 2, 4, 1, 2, 3, 4, 4, 3, 2, 1],
+      [1, 2, 4, 1, 4, 2, 3, 3, 2, 4, 1],
+      "both passes take their steps side by side",
     );
+    t.strictSame(batches, [3, 2, 2, 2, 2], "and are asked together");
     t.strictSame(
       stageOne.map(({ slice }) => slice),
       [1, 2, 4],
@@ -225,10 +232,10 @@ t.test(
       "no memory in stage 1",
     );
     t.strictSame(memories(3), ["2:2", "3:4"], "upwards, what lies ahead is of stage 1");
-    t.strictSame(memories(4), ["1:1", "3:4"], "the conditioning slice stays as stage 1 left it");
-    t.strictSame(memories(5), ["1:1", "5:2", "3:4"], "behind lies what was refined");
-    t.strictSame(memories(8), ["1:1", "2:2", "8:4"], "downwards the other way round");
-    t.equal(asked[5]?.prompt, null, "a gap is asked nothing");
+    t.strictSame(memories(5), ["1:1", "3:4"], "the conditioning slice stays as stage 1 left it");
+    t.strictSame(memories(7), ["1:1", "6:2", "3:4"], "behind lies what was refined");
+    t.strictSame(memories(6), ["1:1", "2:2", "5:4"], "downwards the other way round");
+    t.equal(asked[7]?.prompt, null, "a gap is asked nothing");
     t.equal(live.size, 0, "every memory is released");
   },
 );
@@ -274,8 +281,9 @@ t.test("gaps may be left, and memories are released when the model fails", async
   });
   await t.rejects(refineClip(prompterIn([0, 1], 2), failing.model, REFINEMENT_PLAN), /out of memory/);
   t.equal(failing.live.size, 1, "only what was never handed over is left");
-  const none = await refineObject([], failing.model, { size: GRID, plan: REFINEMENT_PLAN });
-  t.strictSame(none, { stageOne: [], stageTwo: [] });
+  t.strictSame(await refineObjects([], failing.model, GRID), []);
+  const unseen = await refineObjects([{ prompts: [], plan: REFINEMENT_PLAN }], failing.model, GRID);
+  t.strictSame(unseen, [{ stageOne: [], stageTwo: [] }]);
 });
 
 t.test("a clip is merged slice by slice, with and without the prompter as arbiter", async (t) => {

@@ -91,8 +91,12 @@ function pointerTokens(
   return { tokens: tf.reshape(stacked, shape), positions: tf.reshape(repeated, shape) };
 }
 
-/** [pointers, M] */
-function pointerTimes(distances: readonly number[], config: Sam2Config, model: ModelPart): tf.Tensor2D {
+/** How long ago each pointer was made: [pointers, M]. */
+export function pointerTimes(
+  distances: readonly number[],
+  config: Sam2Config,
+  model: ModelPart,
+): tf.Tensor2D {
   const { channels: width } = config.memoryEncoder;
   const kind = config.tracking.pointers?.timeEncoding ?? "none";
   if (kind === "none") return tf.zeros([distances.length, width]);

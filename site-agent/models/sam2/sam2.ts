@@ -11,7 +11,16 @@ import { encodeImages, type ImageFeatures } from "./image-encoder.ts";
 import { type DecodedMasks, decodeMasks } from "./mask-decoder.ts";
 import { encodePrompts, imagePositions, type Prompts } from "./prompt-encoder.ts";
 import { sam2Layout } from "./sam2-layout.ts";
-import { type FrameInput, type TrackedFrame, trackFrame, withoutMemory } from "./track-frame.ts";
+import {
+  answerObjects,
+  type FrameAnswer,
+  type FrameInput,
+  type ObjectsInput,
+  type TrackedFrame,
+  trackFrame,
+  trackObjects,
+  withoutMemory,
+} from "./track-frame.ts";
 
 export type Sam2Options = {
   /** The tensors that training may change; none by default. */
@@ -70,6 +79,16 @@ export class Sam2 {
   /** One frame of a sequence. */
   track(input: FrameInput): TrackedFrame {
     return tf.tidy(() => trackFrame(input, this.config, this.#model));
+  }
+
+  /** Objects one by one, each in a frame and with memories of its own. */
+  trackObjects(input: ObjectsInput): TrackedFrame {
+    return tf.tidy(() => trackObjects(input, this.config, this.#model));
+  }
+
+  /** Of the same questions nothing but the answers. */
+  answerObjects(input: ObjectsInput): FrameAnswer {
+    return tf.tidy(() => answerObjects(input, this.config, this.#model));
   }
 
   dispose(): void {

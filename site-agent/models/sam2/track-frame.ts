@@ -13,9 +13,10 @@ import { sineImagePositions } from "../nn/sine-positions.ts";
 import type { ImageFeatures } from "./image-encoder.ts";
 import { bestMask, severalMasks, singleMask } from "./mask-choice.ts";
 import { decodeMasks } from "./mask-decoder.ts";
-import { attendToMemory } from "./memory-attention.ts";
+import { attendToMemory, type MemoryTokens } from "./memory-attention.ts";
 import { type FrameMemory, type MemoryBank, memoryTokens } from "./memory-bank.ts";
 import { encodeMemory } from "./memory-encoder.ts";
+import { memoryTokensOfEach, type RememberedFrames } from "./memory-of-each.ts";
 import { type MemorySelection, type Remembering, selectMemories } from "./memory-selection.ts";
 import { encodePrompts, imagePositions, type PointPrompts } from "./prompt-encoder.ts";
 
@@ -39,8 +40,15 @@ export type FrameInput = Pick<Remembering, "frame" | "frameCount" | "reverse" | 
   /** The first frame with a prompt has no memory to attend to. */
   readonly isFirst: boolean;
   readonly bank: MemoryBank;
-  /** What is remembered, where the caller chooses; the decoder then gives its single mask. */
-  readonly selection?: MemorySelection;
+};
+
+/** Questions about objects one by one: the caller says what each remembers, and the decoder gives its single mask. */
+export type ObjectsInput = {
+  /** One image for all objects, or one for each. */
+  readonly features: ImageFeatures;
+  readonly prompts: FramePrompts;
+  /** One for each object; null looks at the images alone. */
+  readonly remembered: readonly RememberedFrames[] | null;
 };
 
 export type FrameAnswer = {
@@ -67,6 +75,28 @@ export function trackFrame(input: FrameInput, config: Sam2Config, model: ModelPa
   return { ...answer, memory: { features, pointer: answer.pointer } };
 }
 
+/** The same for objects that remember different frames. @param model the part without a name */
+export function trackObjects(input: ObjectsInput, config: Sam2Config, model: ModelPart): TrackedFrame {
+  const answer = answerObjects(input, config, model);
+  const features = frameMemory({ ...input, training: false }, answer, config, model);
+  return { ...answer, memory: { features, pointer: answer.pointer } };
+}
+
+/** Of the same questions nothing but the answers. @param model the part without a name */
+export function answerObjects(
+  { features, prompts, remembered }: ObjectsInput,
+  config: Sam2Config,
+  model: ModelPart,
+): FrameAnswer {
+  const embedding =
+    remembered === null
+      ? withoutMemory(features.embedding, model)
+      : attended(features.embedding, memoryTokensOfEach(remembered, config, model), config, model);
+  const { points, earlierMask: mask } = prompts;
+  const asked = { ...(points && { points }), ...(mask && { mask }), several: false, training: false };
+  return askDecoder({ ...features, embedding }, asked, config, model);
+}
+
 function answerFrame(input: FrameInput, config: Sam2Config, model: ModelPart): FrameAnswer {
   const { prompts, features } = input;
   if (prompts.mask && config.tracking.maskInputIsOutput)
@@ -75,7 +105,7 @@ function answerFrame(input: FrameInput, config: Sam2Config, model: ModelPart): F
     ? withoutMemory(features.embedding, model)
     : withMemory(input, config, model);
   const pointCount = prompts.points?.pointCount ?? 0;
-  const several = !input.selection && choosesAmongSeveral(pointCount, input.isFirst, config);
+  const several = choosesAmongSeveral(pointCount, input.isFirst, config);
   const mask = prompts.earlierMask ?? prompts.mask;
   const { points } = prompts;
   const asked = { ...(points && { points }), ...(mask && { mask }), several, training: input.training };
@@ -99,13 +129,21 @@ function withMemory(
   config: Sam2Config,
   model: ModelPart,
 ): tf.Tensor4D {
-  const selection = input.selection ?? selectedMemories(input, bank, config);
-  const memory = memoryTokens(bank, selection, config, model);
+  const selection = selectedMemories(input, bank, config);
+  return attended(features.embedding, memoryTokens(bank, selection, config, model), config, model);
+}
+
+function attended(
+  image: tf.Tensor4D,
+  memory: MemoryTokens,
+  config: Sam2Config,
+  model: ModelPart,
+): tf.Tensor4D {
   const objects = memory.tokens.shape[0];
-  const [, height, width, channels] = features.embedding.shape;
+  const [, height, width, channels] = image.shape;
   const { positionTemperature: temperature } = config.neck;
   const sines = sineImagePositions({ height, width, channels, temperature });
-  const embedding = tf.broadcastTo(features.embedding, [objects, height, width, channels]) as tf.Tensor4D; // Four axes.
+  const embedding = tf.broadcastTo(image, [objects, height, width, channels]) as tf.Tensor4D; // Four axes.
   const part = model.under("memory_attention");
   part.observe(memory.tokens, "memory");
   part.observe(memory.positions, "memory_pos");
@@ -159,13 +197,12 @@ function askDecoder(
   const present = tf.step(decoded.objectScores);
   const visible = { ...chosen, masks: hideAbsent(chosen.masks, present, config) };
   const best = several ? bestMask(visible) : visible;
+  const highMasks = resized(best.masks, config.imageSize, "bilinear");
   return {
     lowMasks: best.masks,
-    highMasks: resized(best.masks, config.imageSize, "bilinear"),
+    highMasks,
     bareMasks: several ? bestMask(chosen).masks : chosen.masks,
-    candidates: several
-      ? resized(visible.masks, config.imageSize, "bilinear")
-      : resized(best.masks, config.imageSize, "bilinear"),
+    candidates: several ? resized(visible.masks, config.imageSize, "bilinear") : highMasks,
     ious: visible.ious,
     objectScores: decoded.objectScores,
     pointer: objectPointer(best.tokens, presence(decoded.objectScores, config), config, model),
@@ -262,7 +299,7 @@ function givenPointer(
 
 /** [B, H, W, M] */
 function frameMemory(
-  { features, prompts, training }: FrameInput,
+  { features, prompts, training }: Pick<FrameInput, "features" | "prompts" | "training">,
   { highMasks, objectScores }: FrameAnswer,
   config: Sam2Config,
   model: ModelPart,

@@ -1,18 +1,18 @@
 // The loss of RFMedSAM 2's adapters over clips of consecutive slices. The prompter says what it sees, prompts are
-// simulated from it and from the labels, and every asked slice is differentiated by itself in both stages, so that memory
-// is that of one slice. With a prompter in training its own loss is added.
+// simulated from it and from the labels, and the asked slices are differentiated in both stages, no more at a time than
+// the model looks at together, so that memory does not grow with the clip. With a prompter in training its loss is added.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { Prng } from "@consilium/shared/base/prng.ts";
 import { disposeOnError } from "../../backend/dispose-on-error.ts";
 import { tf } from "../../backend/tensors.ts";
-import { resizeMaps } from "../../models/nn/interpolate.ts";
-import type { MaskPrediction } from "../../models/sam2/mask-losses.ts";
+import type { MaskLossSettings, MaskPrediction } from "../../models/sam2/mask-losses.ts";
 import type { FrameMemory } from "../../models/sam2/memory-bank.ts";
-import type { TrackedFrame } from "../../models/sam2/track-frame.ts";
+import type { FrameAnswer } from "../../models/sam2/track-frame.ts";
 import { simulatedClipPrompts } from "../../prompts/prompt-simulation.ts";
 import { classMask } from "../../prompts/prompter-output.ts";
 import { resizedPlane } from "../../prompts/resize-plane.ts";
+import type { SliceSize } from "../../prompts/slice-size.ts";
 import type { TruthStack } from "../../prompts/truth-prompts.ts";
 import { ClipSampler } from "../../training/clip-sampler.ts";
 import { GradientSum } from "../../training/gradient-sum.ts";
@@ -21,9 +21,9 @@ import { ADAPTER_LOSS, promptableLoss } from "../../training/promptable-losses.t
 import { sliceGradients } from "../../training/slice-objective.ts";
 import { classIndices, classTable, type TrainingSlice } from "../../training/training-slice.ts";
 import type { Objective, TrainingMaterial } from "../recipe.ts";
-import { ClipPort } from "./clip-port.ts";
+import { batchesOf, ClipPort } from "./clip-port.ts";
 import { type ClipQuestion, clipQuestions } from "./clip-questions.ts";
-import type { Rfmedsam2 } from "./model.ts";
+import { featuresOfSlices, type Rfmedsam2, type SliceQuestion } from "./model.ts";
 import { prompterOnClip } from "./prompter-clip.ts";
 import { refinementPlanOf } from "./refinement-plan-of.ts";
 
@@ -77,10 +77,13 @@ async function addClip(
     const asking = { model: port, size: truth, plan, prng, queries, objects, keep };
     const questions = await clipQuestions(prompts, asking);
     port.dispose(); // What is differentiated is computed again.
-    const share = 1 / questions.length;
-    for (const [slice, own] of bySlice(questions)) {
-      const image = expectDefined(clip[slice], "slice of the clip");
-      sum.add(() => sliceLoss({ model, image, sliceCount: clip.length }, own, { truth, share }));
+    const asked = bySlice(questions);
+    for (const slices of chunks([...asked.keys()], model.atOnce)) {
+      const own = slices.map((slice) => ({
+        image: expectDefined(clip[slice], "slice of the clip"),
+        questions: asked.get(slice) ?? [],
+      }));
+      sum.add(() => askedLoss(model, own, { truth, count: questions.length, sliceCount: clip.length }));
     }
   } finally {
     port.dispose();
@@ -105,52 +108,84 @@ function bySlice(questions: readonly ClipQuestion<FrameMemory>[]): Map<number, C
   return slices;
 }
 
-type AskedSlice = { readonly model: Rfmedsam2; readonly image: TrainingSlice; readonly sliceCount: number };
+function chunks<T>(list: readonly T[], countMax: number): T[][] {
+  return Array.from({ length: Math.ceil(list.length / countMax) }, (_, index) =>
+    list.slice(index * countMax, (index + 1) * countMax),
+  );
+}
 
-/** Both stages of all questions about one slice, whose image is encoded once. */
-function sliceLoss(
-  { model, image, sliceCount }: AskedSlice,
-  questions: readonly ClipQuestion<FrameMemory>[],
-  { truth, share }: { readonly truth: TruthStack; readonly share: number },
+type AskedSlice = { readonly image: TrainingSlice; readonly questions: readonly ClipQuestion<FrameMemory>[] };
+type StageQuestion = SliceQuestion & { readonly of: ClipQuestion<FrameMemory> };
+
+/** Both stages of all questions about some slices, which are encoded once; each question counts the same. */
+function askedLoss(
+  model: Rfmedsam2,
+  slices: readonly AskedSlice[],
+  { truth, count, sliceCount }: { readonly truth: TruthStack; count: number; sliceCount: number },
 ): tf.Scalar {
-  const features = model.encode(image);
-  const { loss } = model.config;
+  const encoded = featuresOfSlices(model.encode(slices.map(({ image }) => image)), slices.length);
+  const all = slices.flatMap(({ questions }, index) =>
+    questions.map((of) => ({ of, features: expectDefined(encoded[index], "features of a slice") })),
+  );
+  const first = all.flatMap(({ of, features }): StageQuestion[] =>
+    of.first === null ? [] : [{ of, features, prompt: of.first, memories: [] }],
+  );
+  const second = all.flatMap(({ of, features }): StageQuestion[] =>
+    of.memories.length === 0 ? [] : [{ of, features, prompt: of.second, memories: of.memories }],
+  );
+  const { stages } = model.config.loss;
+  const losses = [first, second].flatMap((questions, stage) =>
+    batchesOf(questions, model.atOnce).map((batch) => {
+      const answer = prediction(model.answer(batch, sliceCount));
+      const target = {
+        masks: targetMasks(
+          truth,
+          batch.map(({ of }) => of),
+          model,
+        ),
+        contoured: batch.map(() => true),
+      };
+      const settings = { masks: lossSettings(model), stageWeights: [stages[stage] ?? 0] };
+      return tf.mul(promptableLoss([answer], target, settings).total, batch.length / count);
+    }),
+  );
+  return tf.addN(losses) as tf.Scalar; // A sum of scalars.
+}
+
+function lossSettings({ config: { loss } }: Rfmedsam2): MaskLossSettings {
   const { mask, dice, iou, object } = loss;
-  const masks = { ...ADAPTER_LOSS.masks, weights: { mask, dice, iou, object } };
-  const losses = questions.map((question) => {
-    const stages: MaskPrediction[] = [];
-    const stageWeights: number[] = [];
-    if (question.first !== null) {
-      const asked = { features, prompt: question.first, memories: [], sliceCount };
-      stages.push(prediction(model.ask(asked), model));
-      stageWeights.push(loss.stages[0]);
-    }
-    if (question.memories.length > 0) {
-      const asked = { features, prompt: question.second, memories: question.memories, sliceCount };
-      stages.push(prediction(model.ask(asked), model));
-      stageWeights.push(loss.stages[1]);
-    }
-    const target = { masks: targetMask(truth, question, model), contoured: [true] };
-    return promptableLoss(stages, target, { masks, stageWeights }).total;
-  });
-  return tf.mul(tf.addN(losses), share) as tf.Scalar; // A sum of scalars.
+  return { ...ADAPTER_LOSS.masks, weights: { mask, dice, iou, object } };
 }
 
-/** Masks as large as the model's image, and what they would be if the object counted as there. */
-function prediction({ bareMasks, ious, objectScores }: TrackedFrame, { sizes }: Rfmedsam2): MaskPrediction {
-  const { height, width } = sizes.image;
-  const [count, , rows, columns] = bareMasks.shape;
-  const large = resizeMaps(tf.reshape(bareMasks, [count, rows, columns]), [height, width], "bilinear");
-  return { candidates: tf.reshape(large, [count, 1, height, width]), ious, objectScores };
+/** Masks on the decoder's grid, and what they would be if the object counted as there. */
+function prediction({ bareMasks, ious, objectScores }: FrameAnswer): MaskPrediction {
+  return { candidates: bareMasks, ious, objectScores };
 }
 
-/** [1, S, S] */
-function targetMask(
+/** What each cell of the decoder's grid covers of the drawn organ: [questions, grid, grid]. */
+function targetMasks(
   truth: TruthStack,
-  { classIndex, slice }: ClipQuestion<FrameMemory>,
-  { sizes }: Rfmedsam2,
+  questions: readonly ClipQuestion<FrameMemory>[],
+  { sizes: { image, maskGrid } }: Rfmedsam2,
 ): tf.Tensor3D {
-  const mask = Float32Array.from(classMask(truth.classes, truth, { classIndex, slice }));
-  const large = resizedPlane(mask, truth, sizes.image).map((value) => (value >= 0.5 ? 1 : 0));
-  return disposeOnError(() => tf.tensor3d(large, [1, sizes.image.height, sizes.image.width]));
+  const cells = maskGrid.height * maskGrid.width;
+  const shares = new Float32Array(questions.length * cells);
+  questions.forEach(({ classIndex, slice }, index) => {
+    const mask = Float32Array.from(classMask(truth.classes, truth, { classIndex, slice }));
+    const large = resizedPlane(mask, truth, image).map((value) => (value >= 0.5 ? 1 : 0));
+    shares.set(coveredShares(large, image, maskGrid), index * cells);
+  });
+  return disposeOnError(() => tf.tensor3d(shares, [questions.length, maskGrid.height, maskGrid.width]));
+}
+
+/** @param grid divides the plane */
+function coveredShares(plane: Float32Array, size: SliceSize, grid: SliceSize): Float32Array {
+  const [rows, columns] = [size.height / grid.height, size.width / grid.width];
+  const shares = new Float32Array(grid.height * grid.width);
+  plane.forEach((value, pixel) => {
+    const [row, column] = [Math.floor(pixel / size.width), pixel % size.width];
+    const cell = Math.floor(row / rows) * grid.width + Math.floor(column / columns);
+    shares[cell] = (shares[cell] ?? 0) + value / (rows * columns);
+  });
+  return shares;
 }

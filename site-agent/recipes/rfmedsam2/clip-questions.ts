@@ -3,12 +3,13 @@
 // sides of a slice and are constants: no gradient flows into the slices that they come from, so that memory does not
 // grow with the clip. Inferred: the paper does not say how far back its training differentiates.
 
+import { expectDefined } from "@consilium/shared/base/assert.ts";
 import type { Prng } from "@consilium/shared/base/prng.ts";
 import type { ModelPrompt, ObjectPrompt } from "../../prompts/object-prompt.ts";
 import type { SliceSize } from "../../prompts/slice-size.ts";
 import { conditioningSlices, memoriesOf } from "../../refinement/frame-selection.ts";
 import { type Decoded, resultArea } from "../../refinement/object-result.ts";
-import type { MemoryUse, RefinementModel } from "../../refinement/refine-object.ts";
+import type { MemoryUse, RefinementModel } from "../../refinement/refine-objects.ts";
 import type { RefinementPlan } from "../../refinement/refinement-plan.ts";
 import { stageOnePrompt, stageTwoPrompt } from "../../refinement/stage-prompts.ts";
 
@@ -42,45 +43,60 @@ export async function clipQuestions<Memory>(
   const { prng, queries, objects } = options;
   const classes = [...new Set(prompts.map(({ classIndex }) => classIndex))];
   const chosen = prng.shuffled(classes).slice(0, objects);
-  const all: ClipQuestion<Memory>[] = [];
-  for (const classIndex of chosen) {
-    const own = prompts.filter((prompt) => prompt.classIndex === classIndex);
-    all.push(...(await objectQuestions(own, options)));
-  }
+  const own = chosen.flatMap((classIndex) => prompts.filter((prompt) => prompt.classIndex === classIndex));
+  const answers = await firstAnswers(own, options);
+  const all = chosen.flatMap((classIndex) =>
+    objectQuestions(
+      classIndex,
+      answers.filter((answer) => answer.classIndex === classIndex),
+      options,
+    ),
+  );
   const slices = [...new Set(all.map(({ slice }) => slice))];
   const asked = new Set(prng.shuffled(slices).slice(0, queries));
   return all.filter(({ slice }) => asked.has(slice));
 }
 
 type First<Memory> = {
+  readonly classIndex: number;
+  readonly slice: number;
   readonly prompt: ModelPrompt;
   readonly decoded: Decoded;
   readonly memory: Memory;
 };
 
-async function objectQuestions<Memory>(
+/** Stage 1 of all organs, in the order of the prompts. */
+async function firstAnswers<Memory>(
   prompts: readonly ObjectPrompt[],
   { model, size, plan, keep }: AskingOptions<Memory>,
-): Promise<ClipQuestion<Memory>[]> {
-  const answers = new Map<number, First<Memory>>();
-  for (const given of prompts) {
-    const prompt = stageOnePrompt(given, { size, model, plan });
-    const { memory, ...decoded } = await model.decode({ slice: given.slice, prompt, memories: [] });
-    keep(memory);
-    answers.set(given.slice, { prompt, decoded, memory });
-  }
-  const candidates = [...answers].map(([slice, { decoded }]) => ({
+): Promise<First<Memory>[]> {
+  const asked = prompts.map((given) => stageOnePrompt(given, { size, model, plan }));
+  const requests = prompts.map(({ slice }, index) => ({ slice, prompt: asked[index] ?? null, memories: [] }));
+  const answers = await model.decode(requests);
+  for (const { memory } of answers) keep(memory);
+  return prompts.map(({ classIndex, slice }, index) => {
+    const { memory, ...decoded } = expectDefined(answers[index], "an answer for every prompt");
+    const prompt = expectDefined(asked[index], "what was asked");
+    return { classIndex, slice, prompt, decoded, memory };
+  });
+}
+
+function objectQuestions<Memory>(
+  classIndex: number,
+  answers: readonly First<Memory>[],
+  { model, plan }: AskingOptions<Memory>,
+): ClipQuestion<Memory>[] {
+  const known = new Map(answers.map((answer) => [answer.slice, answer]));
+  const candidates = answers.map(({ slice, decoded }) => ({
     ...decoded,
     slice,
     areaPx: resultArea(decoded),
   }));
-  const conditioning = conditioningSlices(candidates, plan);
-  const known = { remembered: [...answers.keys()], conditioning };
-  const classIndex = prompts[0]?.classIndex ?? 0;
-  const questions = refinedSlices([...answers.keys()], plan).map((slice) => {
-    const first = answers.get(slice) ?? null;
-    const memories = memoriesOf(slice, known, plan).flatMap((choice): MemoryUse<Memory>[] => {
-      const memory = answers.get(choice.slice)?.memory;
+  const frames = { remembered: [...known.keys()], conditioning: conditioningSlices(candidates, plan) };
+  const questions = refinedSlices([...known.keys()], plan).map((slice) => {
+    const first = known.get(slice) ?? null;
+    const memories = memoriesOf(slice, frames, plan).flatMap((choice): MemoryUse<Memory>[] => {
+      const memory = known.get(choice.slice)?.memory;
       return memory === undefined ? [] : [{ ...choice, memory }];
     });
     const second = stageTwoPrompt(first, { model, plan });

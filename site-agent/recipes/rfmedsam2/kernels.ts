@@ -19,6 +19,7 @@ export const RFMEDSAM2_KERNELS: readonly string[] = [
   "Erf",
   "Exp",
   "Fill",
+  "GatherV2",
   "Greater",
   "GreaterEqual",
   "Identity",

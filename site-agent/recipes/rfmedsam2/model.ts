@@ -9,29 +9,24 @@ import { tf } from "../../backend/tensors.ts";
 import { Sam2Adapters } from "../../models/adapters/placement.ts";
 import type { Weights } from "../../models/parameters.ts";
 import type { ImageFeatures } from "../../models/sam2/image-encoder.ts";
-import type { FrameMemory } from "../../models/sam2/memory-bank.ts";
 import { Sam2 } from "../../models/sam2/sam2.ts";
-import type { TrackedFrame } from "../../models/sam2/track-frame.ts";
+import type { FrameAnswer, ObjectsInput, TrackedFrame } from "../../models/sam2/track-frame.ts";
 import { PlainConvUNet } from "../../models/unet/plain-conv-unet.ts";
-import type { ModelPrompt } from "../../prompts/object-prompt.ts";
 import type { ModelSizes } from "../../prompts/prompter-prompts.ts";
-import type { MemoryUse } from "../../refinement/refine-object.ts";
 import type { TrainedParameters } from "../recipe.ts";
-import { framePrompts, memorySelection } from "./frame-question.ts";
+import { type Asking, framePrompts, rememberedFrames } from "./frame-question.ts";
 import { modelImage } from "./model-image.ts";
 import { PartedParameters } from "./parted-parameters.ts";
 
 type SliceImage = Parameters<typeof modelImage>[0];
 
-export type SliceQuestion = {
+export type SliceQuestion = Asking & {
+  /** Of the slice that is asked about. */
   readonly features: ImageFeatures;
-  /** In pixels of the model's image; null asks from memory alone. */
-  readonly prompt: ModelPrompt | null;
-  /** None: the slice is looked at alone. */
-  readonly memories: readonly MemoryUse<FrameMemory>[];
-  /** Slices of the clip. */
-  readonly sliceCount: number;
 };
+
+/** Questions, or training slices, of which this many pixels are looked at at once: small images in batches. */
+const PIXELS_AT_ONCE = 16 * 128 * 128;
 
 export class Rfmedsam2 {
   readonly config: Rfmedsam2Config;
@@ -71,28 +66,34 @@ export class Rfmedsam2 {
     return [...this.#adapters.parameters.trainable().values()];
   }
 
-  /** Features of one slice, which belong to the caller. */
-  encode(slice: SliceImage): ImageFeatures {
+  /** Features of some slices as one batch, which belong to the caller. */
+  encode(slices: readonly SliceImage[]): ImageFeatures {
     const { imageSize } = this.sam2Config;
-    const image = modelImage(slice, imageSize, this.config.window);
-    return tf.tidy(() => this.#sam2.encode(tf.tensor4d(image, [1, imageSize, imageSize, 3])));
+    const pixels = imageSize * imageSize * 3;
+    const images = new Float32Array(slices.length * pixels);
+    slices.forEach((slice, index) => {
+      images.set(modelImage(slice, imageSize, this.config.window), index * pixels);
+    });
+    return tf.tidy(() => this.#sam2.encode(tf.tensor4d(images, [slices.length, imageSize, imageSize, 3])));
   }
 
-  /** The answer for one object in one slice, which belongs to the caller. */
-  ask({ features, prompt, memories, sliceCount }: SliceQuestion): TrackedFrame {
-    return tf.tidy(() =>
-      this.#sam2.track({
-        features,
-        prompts: framePrompts(prompt, this.sizes.maskGrid),
-        isFirst: memories.length === 0,
-        bank: {
-          conditioning: new Map(),
-          tracked: new Map(memories.map(({ slice, memory }) => [slice, memory])),
-        },
-        selection: memorySelection(memories, sliceCount, this.sam2Config),
-        ...{ frame: 0, frameCount: sliceCount, reverse: false, training: false },
-      }),
-    );
+  /** Images that are looked at together, at most. */
+  get atOnce(): number {
+    return Math.max(1, Math.floor(PIXELS_AT_ONCE / this.sam2Config.imageSize ** 2));
+  }
+
+  /**
+   * The answers for objects one by one, as one batch, and their memories; all belong to the caller.
+   * @param questions  of one form
+   * @param sliceCount slices of the clip
+   */
+  ask(questions: readonly SliceQuestion[], sliceCount: number): TrackedFrame {
+    return tf.tidy(() => this.#sam2.trackObjects(this.#input(questions, sliceCount)));
+  }
+
+  /** The answers without memories, which are what training looks at. */
+  answer(questions: readonly SliceQuestion[], sliceCount: number): FrameAnswer {
+    return tf.tidy(() => this.#sam2.answerObjects(this.#input(questions, sliceCount)));
   }
 
   dispose(): void {
@@ -100,13 +101,43 @@ export class Rfmedsam2 {
     this.#sam2.dispose();
     this.#adapters.dispose();
   }
+
+  #input(questions: readonly SliceQuestion[], sliceCount: number): ObjectsInput {
+    const isRemembering = questions.some(({ memories }) => memories.length > 0);
+    return {
+      features: featuresOfEach(questions.map(({ features }) => features)),
+      prompts: framePrompts(questions, this.sizes.maskGrid),
+      remembered: isRemembering
+        ? questions.map(({ memories }) => rememberedFrames(memories, sliceCount, this.sam2Config))
+        : null,
+    };
+  }
+}
+
+/** One after another; a single image stays one. */
+function featuresOfEach(each: readonly ImageFeatures[]): ImageFeatures {
+  const first = expectDefined(each[0], "a question");
+  if (each.every((features) => features === first)) return first;
+  const joined = (of: (features: ImageFeatures) => tf.Tensor4D | undefined): tf.Tensor4D =>
+    tf.concat(
+      each.map((features) => expectDefined(of(features), "features of one kind")),
+      0,
+    );
+  return {
+    embedding: joined(({ embedding }) => embedding),
+    fine: first.fine && [joined(({ fine }) => fine?.[0]), joined(({ fine }) => fine?.[1])],
+  };
+}
+
+/** The features of every slice of a batch; they belong to the caller. */
+export function featuresOfSlices({ embedding, fine }: ImageFeatures, count: number): ImageFeatures[] {
+  const of = (image: tf.Tensor4D, index: number): tf.Tensor4D => tf.slice(image, index, 1);
+  return Array.from({ length: count }, (_, index) => ({
+    embedding: of(embedding, index),
+    fine: fine && [of(fine[0], index), of(fine[1], index)],
+  }));
 }
 
 export function disposeFeatures({ embedding, fine }: ImageFeatures): void {
   tf.dispose([embedding, ...(fine ?? [])]);
-}
-
-/** The numbers of a tensor with one element. */
-export async function numberIn(tensor: tf.Tensor): Promise<number> {
-  return expectDefined((await tensor.data())[0], "a number");
 }

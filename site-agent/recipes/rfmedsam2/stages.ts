@@ -9,8 +9,8 @@ import { filledBoxLabels } from "../../prompts/pixel-box.ts";
 import { prompterPrompts } from "../../prompts/prompter-prompts.ts";
 import { pixelsOf, type StackSize } from "../../prompts/slice-size.ts";
 import { type TruthPromptKind, truthPrompt } from "../../prompts/truth-prompts.ts";
-import { mergedClip, refineClip, refinePrompts } from "../../refinement/refine-clip.ts";
-import type { RefinedObject } from "../../refinement/refine-object.ts";
+import { mergedClip, refineRuns } from "../../refinement/refine-clip.ts";
+import type { RefinedObject } from "../../refinement/refine-objects.ts";
 import { type StitchedSlice, Stitcher } from "../../refinement/stitching.ts";
 import { classIndices, classTable } from "../../training/training-slice.ts";
 import type { PredictionView, StagePredictor, StageTally } from "../recipe.ts";
@@ -70,15 +70,19 @@ async function windowAnswers(
   const plan = refinementPlanOf(model);
   const boxesAlone = { ...plan, prompts: "boxes" } as const;
   const merge = merger(model, one, options.tally);
-  const both = await refineClip(output, port, plan);
-  const boxes = await refineClip(output, port, boxesAlone);
   const asked = prompterPrompts(output, { model: port, rule: plan.prompter });
   const drawn = (kind: TruthPromptKind): ObjectPrompt[] => truthPrompts(model, one, { ...options, kind });
   const truthBoxes = drawn({ kind: "box", jitter: model.config.prompts.jitter });
   const points = drawn({ kind: "points", positiveCount: 1, negativeCount: 0 });
-  const asking = { size: output, plan: boxesAlone };
-  const fromBoxes = await refinePrompts(truthBoxes, port, asking);
-  const fromPoints = await refinePrompts(points, port, asking);
+  const runs = [
+    { prompts: asked, plan },
+    { prompts: asked, plan: boxesAlone },
+    { prompts: truthBoxes, plan: boxesAlone },
+    { prompts: points, plan: boxesAlone },
+  ];
+  const refined = await refineRuns(runs, port, output);
+  const run = (index: number): RefinedObject => expectDefined(refined[index], "a run");
+  const [both, boxes, fromBoxes, fromPoints] = [run(0), run(1), run(2), run(3)];
   return new Map([
     ["stage-0", output.probabilities.map((share) => Math.log(Math.max(share, SHARE_MIN)))],
     ["stage-1", merge("stage-1", both.stageOne, "prompter")],

@@ -183,8 +183,8 @@ class StageTwoPass<Memory> {
   }
 
   take({ slice }: DecodeRequest<Memory>, { memory, ...decoded }: DecodeAnswer<Memory>): void {
-    const [any] = this.#options.first.values();
+    const [some] = this.#options.first.values();
     this.#latest.set(slice, memory);
-    this.results.push({ ...decoded, slice, classIndex: any?.result.classIndex ?? 0 });
+    this.results.push({ ...decoded, slice, classIndex: some?.result.classIndex ?? 0 });
   }
 }

@@ -283,11 +283,14 @@ t.test("questions of one form are answered together as they are one by one", asy
     { slice: 1, prompt: prompt(4, null), memories: [use(0, 0, 1), use(2, 6, -1)] },
     { slice: 2, prompt: prompt(1, null), memories: [use(3, 0, -1), use(0, 5, 2)] },
     { slice: 2, prompt: null, memories: [use(1, 0, 1), use(3, 6, -1)] },
+    // Points that found nothing leave nothing to ask with.
+    { slice: 1, prompt: { box: null, points: [], maskLogits: null }, memories: [] },
+    { slice: 1, prompt: null, memories: [] },
   ];
   const together = await port.decode([...firsts, ...seconds]);
   const alone: typeof together = [];
   for (const request of [...firsts, ...seconds]) alone.push(...(await port.decode([request])));
-  t.equal(together.length, 7);
+  t.equal(together.length, 9);
   together.forEach((answer, index) => {
     const single = expectDefined(alone[index], "an answer");
     const furthest = Math.max(

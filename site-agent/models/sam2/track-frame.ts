@@ -44,6 +44,7 @@ export type FrameInput = Pick<Remembering, "frame" | "frameCount" | "reverse" | 
 
 /** Questions about objects one by one: the caller says what each remembers, and the decoder gives its single mask. */
 export type ObjectsInput = {
+  readonly objectCount: number;
   /** One image for all objects, or one for each. */
   readonly features: ImageFeatures;
   readonly prompts: FramePrompts;
@@ -84,7 +85,7 @@ export function trackObjects(input: ObjectsInput, config: Sam2Config, model: Mod
 
 /** Of the same questions nothing but the answers. @param model the part without a name */
 export function answerObjects(
-  { features, prompts, remembered }: ObjectsInput,
+  { objectCount, features, prompts, remembered }: ObjectsInput,
   config: Sam2Config,
   model: ModelPart,
 ): FrameAnswer {
@@ -92,8 +93,8 @@ export function answerObjects(
     remembered === null
       ? withoutMemory(features.embedding, model)
       : attended(features.embedding, memoryTokensOfEach(remembered, config, model), config, model);
-  const { points, earlierMask: mask } = prompts;
-  const asked = { ...(points && { points }), ...(mask && { mask }), several: false, training: false };
+  const { points = repeated(NO_POINT, objectCount), earlierMask: mask } = prompts;
+  const asked = { points, ...(mask && { mask }), several: false, training: false };
   return askDecoder({ ...features, embedding }, asked, config, model);
 }
 

@@ -105,6 +105,7 @@ export class Rfmedsam2 {
   #input(questions: readonly SliceQuestion[], sliceCount: number): ObjectsInput {
     const isRemembering = questions.some(({ memories }) => memories.length > 0);
     return {
+      objectCount: questions.length,
       features: featuresOfEach(questions.map(({ features }) => features)),
       prompts: framePrompts(questions, this.sizes.maskGrid),
       remembered: isRemembering

@@ -6,6 +6,7 @@ import type { SiteAnswer, StudyAnswer, VersionAnswer } from "@consilium/shared/p
 import { currentRelease, initialStudyState } from "@consilium/shared/protocol/study-state.ts";
 import type { Static } from "typebox";
 import type { OpenedPlan } from "../rounds/plan-book.ts";
+import { recordedVersion } from "../versions/recorded-version.ts";
 
 type IsConnected = (site: string) => boolean;
 
@@ -65,6 +66,7 @@ export function versionAnswers(state: FederationState, id: StudyId): VersionAnsw
       weights,
       released: version === released,
       withdrawn,
+      parts: recordedVersion(state, version)?.manifest.parts ?? [],
     }),
   );
 }

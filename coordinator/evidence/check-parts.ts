@@ -14,6 +14,7 @@ import {
   partDigestIn,
   type VersionPart,
 } from "@consilium/shared/protocol/version-parts.ts";
+import { holdsWithdrawn, partHistory } from "../versions/part-history.ts";
 
 export type KnownLog = {
   readonly state: FederationState;
@@ -81,8 +82,12 @@ function startFaults({ part, sha256, origin }: VersionPart, from: StartFrom, log
       const known = log.manifests.get(origin.version);
       if (known?.study !== origin.study || partDigestIn(known, part) !== sha256)
         return [`${part}: not the ${part} of the version that it is said to come from`];
-      const isWithdrawn = log.state.studies.get(origin.study)?.versions.get(origin.version)?.withdrawn;
-      return isWithdrawn ? [`${part}: taken from a version that was withdrawn before`] : [];
+      const { state, manifests } = log;
+      const history = partHistory((version) => manifests.get(version), origin.version, part);
+      const isMarked = state.studies.get(origin.study)?.versions.get(origin.version)?.withdrawn ?? false;
+      return isMarked || holdsWithdrawn(state, history)
+        ? [`${part}: taken from a version that was withdrawn before`]
+        : [];
     }
     default:
       return [];

@@ -10,7 +10,7 @@ import type { AuditLog } from "../audit/audit-log.ts";
 import { parseLeaf } from "../audit/leaf.ts";
 import type { LogStore } from "../persistence/ports.ts";
 import type { ArtifactStore } from "../versions/artifact-store.ts";
-import { recordedVersion } from "../versions/recorded-version.ts";
+import { recordedManifests } from "../versions/recorded-version.ts";
 import {
   type BundleIndex,
   blobFile,
@@ -63,9 +63,9 @@ export async function* exportEvidence(
 }
 
 function manifestIn(state: FederationState, version: ModelVersionId): ModelVersionManifest {
-  const known = recordedVersion(state, version);
-  if (!known) throw new ProtocolError("version.unknown");
-  return known.manifest;
+  const manifest = recordedManifests(state)(version);
+  if (!manifest) throw new ProtocolError("version.unknown");
+  return manifest;
 }
 
 async function readLeaves(store: LogStore, size: number): Promise<string[]> {

@@ -61,7 +61,7 @@ export async function verifyEvidence(archive: Uint8Array, trust: Trust): Promise
     const { state, checker } = checkEntries(entries, index.origin, key);
     const log = { entries, state, manifestOf: (version: ModelVersionId) => manifestOf(checker, version) };
     const { deleted } = checkFiles(listed, index, log);
-    facts.push(...describe(state, index), ...partFacts(checker.manifests, index.version, state));
+    facts.push(...describe(state, index), ...partFacts(log.manifestOf, index.version, state));
     const read = (blob: Sha256): Uint8Array | undefined => files.get(blobFile(blob));
     if (deleted.length > 0) {
       await checkCarriedParts({ index, state, checker, read });

@@ -17,7 +17,7 @@ import type { AuditLog } from "../audit/audit-log.ts";
 import { aggregatedParts } from "../versions/aggregated-parts.ts";
 import type { ArtifactStore } from "../versions/artifact-store.ts";
 import { deriveManifest, versionId } from "../versions/derive.ts";
-import { recordedVersion } from "../versions/recorded-version.ts";
+import { recordedManifests } from "../versions/recorded-version.ts";
 import { locate } from "./locate.ts";
 import type { PlanBook } from "./plan-book.ts";
 import { StudyTimers } from "./timers.ts";
@@ -165,7 +165,7 @@ export class RoundRunner {
     }));
     const weights = await aggregate({ store, base: parent.weights.sha256, manifest, deltas, kernel });
     const parts = await aggregatedParts(store, plan.recipe, {
-      parent: recordedVersion(log.state, base)?.manifest,
+      parent: recordedManifests(log.state)(base),
       weights: weights.sha256,
     });
     const version = deriveManifest({

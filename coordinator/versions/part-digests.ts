@@ -48,7 +48,7 @@ export async function* tensorPieces(reader: TensorReader, name: string): AsyncGe
     const piece = new Uint8Array(Math.min(pieceBytes, tensor.byteLength - at));
     reader.readBytes(tensor, at, piece);
     yield piece;
-    if (at > 0) await nextTurn();
+    await nextTurn();
   }
 }
 

@@ -15,6 +15,7 @@ import type { PartChoice, Provenance, VersionPart } from "@consilium/shared/prot
 import t from "tap";
 import { smallRfmedsam2 } from "../../test/support/small-rfmedsam2.ts";
 import { smallConfig } from "../../test/support/small-study.ts";
+import { checkPartBytes } from "../evidence/check-part-bytes.ts";
 import { partFaults } from "../evidence/check-parts.ts";
 import { partFacts } from "../evidence/describe-parts.ts";
 import { aggregatedParts } from "./aggregated-parts.ts";
@@ -22,7 +23,7 @@ import type { StoredBlob } from "./artifact-store.ts";
 import type { FindVersion } from "./compose-weights.ts";
 import { versionId } from "./derive.ts";
 import { MemoryArtifactStore } from "./memory-artifact-store.ts";
-import { createStartVersion, type StartModel } from "./start-model.ts";
+import { architectureOf, createStartVersion, type StartModel } from "./start-model.ts";
 
 const origin = "consilium.log/test";
 const recipe = { id: "rfmedsam2", version: 1, config: smallRfmedsam2({ trains: "adapters" }, 2) };
@@ -114,11 +115,14 @@ t.test("a start model is composed of parts of versions and of seeds", async (t) 
     { part: "sam2", origin: { kind: "version", study: "phase-1", version: first.version } },
     { part: "adapters", origin: { kind: "seeded", seed: 5 } },
   ]);
-  t.match(partFacts(known, version, initialFederationState), [
-    new RegExp(`taken from version ${prompter.version} of study prompters; before that drawn from seed 7`),
-    /study phase-1; before that drawn from seed 1/,
-    /drawn from seed 5/,
-  ]);
+  t.match(
+    partFacts((one) => known.get(one), version, initialFederationState),
+    [
+      new RegExp(`: drawn from seed 7; then taken from version ${prompter.version} of study prompters$`),
+      new RegExp(`: drawn from seed 1; then taken from version ${first.version} of study phase-1$`),
+      /: drawn from seed 5$/,
+    ],
+  );
   const again = await start({ kind: "composed", parts: parts.map((one) => one) }, "phase-2");
   t.equal(again.version, version, "the same parts are the same version");
 });
@@ -244,6 +248,22 @@ t.test("a round's version has its parent's frozen parts, or is none", async (t) 
   t.match(faults({ ...made, parts: without(2, { origin: wrongBase }) }), /adapters: trained/);
   t.match(faults({ ...made, parts: parts.slice(1) }), /does not name exactly the parts/);
   t.match(faults({ ...prompter.manifest, parts }), /does not name exactly the parts/);
+});
+
+t.test("the verifier takes no manifest's word for the bytes of a part", async (t) => {
+  const architecture = architectureOf(recipe);
+  const check = (manifest: ModelVersionManifest): Promise<void> =>
+    checkPartBytes(store, { architecture, config: recipe.config }, manifest);
+  const { manifest } = first;
+  await check(manifest);
+  const weights = moved(manifest.weights, nameIn("sam2"));
+  await t.rejects(check({ ...manifest, weights }), /sam2 of the start model is not the one/);
+  const parts = manifest.parts ?? [];
+  await t.rejects(check(roundVersion(weights, parts)), /sam2 of the version of round 1 is not the one/);
+  const claimed = parts.map((one) => ({ ...one, origin: { kind: "seeded", seed: 2 } as const }));
+  const from = { kind: "imported" } as const;
+  await t.rejects(check({ ...manifest, from, parts: claimed }), /prompter .* not the one that seed 2 gives/);
+  await t.rejects(check({ ...manifest, weights: prompter.manifest.weights }), /exactly the recipe's tensors/);
 });
 
 t.test(

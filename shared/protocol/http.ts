@@ -182,7 +182,11 @@ export const ReleaseBody = Type.Object(
   strict,
 );
 export const WithdrawalBody = Type.Object({ site: SiteName, reason: ShortText }, strict);
-export const WithdrawalAnswer = Type.Object({ versions: Type.Array(VersionId) }, strict);
+/** `studies` start from a version that holds a contribution which was taken back; nothing in them is marked. */
+export const WithdrawalAnswer = Type.Object(
+  { versions: Type.Array(VersionId), studies: Type.Array(StudyName) },
+  strict,
+);
 
 /** The verdict of `fsck`: what was looked at and everything that is wrong. */
 export const VerificationAnswer = Type.Object(

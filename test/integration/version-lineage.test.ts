@@ -160,10 +160,13 @@ t.test("the adapters of phase 2 are federated over the released prompter of phas
   const fact = (part: string): string => verdict.facts.find((one) => one.startsWith(`${part} `)) ?? "";
   t.match(
     fact("prompter"),
-    `taken from version ${first} of study phase-1; before that trained in phase-1, round 1; before that drawn from seed 1`,
+    `drawn from seed 1; then trained in phase-1: round 1 (version ${first.slice(0, 12)}); then taken from version ${first} of study phase-1`,
   );
-  t.match(fact("sam2"), `taken from version ${first} of study phase-1; before that drawn from seed 1`);
-  t.match(fact("adapters"), /: trained in phase-2, round 1; before that drawn from seed 4$/);
+  t.match(fact("sam2"), `: drawn from seed 1; then taken from version ${first} of study phase-1`);
+  t.match(
+    fact("adapters"),
+    `drawn from seed 4; then trained in phase-2: round 1 (version ${second.slice(0, 12)})`,
+  );
 
   const { body } = await federation.operator("GET", "/v1/studies/phase-2/versions");
   const [start, made] = body["versions"] as { parts: { sha256: string }[] }[]; // VersionsAnswer.
@@ -253,6 +256,27 @@ t.test("a file goes up with its provenance, and what does not hold is refused", 
   await t.rejects(chosenStart({ seed: 1, start: file }, client), /one of --seed, --start and --part/);
   await t.rejects(chosenStart({ part: ["head=phase-1"] }, client), /names prompter, sam2 or adapters/);
 });
+
+t.test(
+  "a contribution to phase 1 that is taken back is seen in phase 2, and marks nothing there",
+  async (t) => {
+    const { federation, second, key } = await twoPhases(t);
+    const withdrawal = { site: "hospital-a", reason: "asked for" };
+    const { body } = await federation.operator("POST", "/v1/studies/phase-1/withdrawals", withdrawal);
+    t.match(body, { studies: ["phase-2"] });
+    const verdict = await verdictOf(await download(federation, second), key);
+    t.match(verdict, { verdict: "verified" });
+    const noted = verdict.facts.filter((fact) => fact.includes("WITHDRAWN since"));
+    t.match(noted, [/^prompter /], "not the base, which no site has touched");
+    const plan = smallPlan("phase-3", ["hospital-a", "hospital-b"], changesOf("adapters"));
+    const parts = ["prompter", "sam2", "adapters"].map((part) => ({
+      ...{ part, from: { kind: "version", version: second } },
+    }));
+    const start = { kind: "composed", parts };
+    const opened = await federation.operator("POST", "/v1/studies", { plan, start });
+    t.match(opened, { status: 409, body: { code: "version.wrong-state" } });
+  },
+);
 
 type ReleasedVersion = {
   readonly version: string;

@@ -5,8 +5,8 @@ import { pipeline } from "node:stream/promises";
 import { claimedSigner, openEnvelope } from "@consilium/shared/crypto/envelope.ts";
 import { ModelVersionDocument, type ModelVersionManifest } from "@consilium/shared/protocol/documents.ts";
 import { EnvelopeAnswer, VersionsAnswer } from "@consilium/shared/protocol/http.ts";
+import { originWords } from "@consilium/shared/protocol/version-parts.ts";
 import { Type } from "typebox";
-import { originWords } from "../evidence/describe-parts.ts";
 import type { CommandContext } from "./context.ts";
 import { table } from "./table.ts";
 

@@ -2,7 +2,7 @@
 
 import type { ModelVersionId } from "@consilium/shared/base/brand.ts";
 import type { FederationState } from "@consilium/shared/protocol/federation.ts";
-import type { PartOrigin } from "@consilium/shared/protocol/version-parts.ts";
+import { originWords } from "@consilium/shared/protocol/version-parts.ts";
 import { holdsWithdrawn, type ManifestOf, type PartStep, partHistory } from "../versions/part-history.ts";
 
 /** One sentence for each part; none for a recipe of one part. */
@@ -29,30 +29,4 @@ function inOrder(steps: readonly PartStep[]): string {
     else clauses.push(`trained in ${study}: ${name}`);
   }
   return clauses.join("; then ");
-}
-
-/** One origin, as far as its own document says. */
-export function originWords(origin: PartOrigin): string {
-  switch (origin.kind) {
-    case "seeded":
-      return `drawn from seed ${origin.seed}`;
-    case "version":
-      return `taken from version ${origin.version} of study ${origin.study}`;
-    case "checkpoint": {
-      const name = origin.name === null ? "an unpublished checkpoint" : `checkpoint ${origin.name}`;
-      return `${name} with SHA-256 ${origin.sha256}, as ${claimant(origin.claimedBy)} claims`;
-    }
-    case "foreign": {
-      const { study, version, log, claimedBy } = origin;
-      return `version ${version} of study ${study} in ${log}, as ${claimant(claimedBy)} claims`;
-    }
-    case "unstated":
-      return "imported, its origin not stated";
-    case "trained":
-      return `trained from ${origin.base}`;
-  }
-}
-
-function claimant(claimedBy: string): string {
-  return claimedBy === "" ? "whoever put it together" : claimedBy;
 }

@@ -136,3 +136,29 @@ export function partsAfterRound(
 export function isNameOf(name: string | null, sha256: Sha256): boolean {
   return name === null || name === publishedSam2(sha256);
 }
+
+/** One origin, as far as its own document says. */
+export function originWords(origin: PartOrigin): string {
+  switch (origin.kind) {
+    case "seeded":
+      return `drawn from seed ${origin.seed}`;
+    case "version":
+      return `taken from version ${origin.version} of study ${origin.study}`;
+    case "checkpoint": {
+      const name = origin.name === null ? "an unpublished checkpoint" : `checkpoint ${origin.name}`;
+      return `${name} with SHA-256 ${origin.sha256}, as ${claimant(origin.claimedBy)} claims`;
+    }
+    case "foreign": {
+      const { study, version, log, claimedBy } = origin;
+      return `version ${version} of study ${study} in ${log}, as ${claimant(claimedBy)} claims`;
+    }
+    case "unstated":
+      return "imported, its origin not stated";
+    case "trained":
+      return `trained from ${origin.base}`;
+  }
+}
+
+function claimant(claimedBy: string): string {
+  return claimedBy === "" ? "whoever put it together" : claimedBy;
+}

@@ -7,9 +7,16 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { exportEvidenceOf, showEntries, verifyBundle, verifyLog } from "./commands/audit-commands.ts";
 import type { CommandContext } from "./commands/context.ts";
 import { type DraftCommandOptions, draftStudy } from "./commands/draft-command.ts";
-import { exportVersion, listVersions, releaseVersion, rollBackVersion } from "./commands/model-commands.ts";
+import {
+  exportVersion,
+  listVersions,
+  releaseVersion,
+  rollBackVersion,
+  showVersion,
+} from "./commands/model-commands.ts";
 import { OperatorClient, RefusedError, UnreachableError } from "./commands/operator-client.ts";
 import { changeSite, inviteSite, listSites, withdrawSite } from "./commands/site-commands.ts";
+import type { StartOptions } from "./commands/start-choice.ts";
 import { abortRound, finishStudy, listStudies, openStudy, showStudy } from "./commands/study-commands.ts";
 import { type ExitName, exitCodes, exitCodeTable } from "./exit-codes.ts";
 
@@ -148,10 +155,12 @@ function addStudies(): void {
     .command("open <plan>")
     .description("sign a plan (a JSON file) and offer it to its sites")
     .option("--seed <number>", "seed of the start model", wholeNumber)
-    .option("--start <file>", "weights to start from instead")
-    .action((plan: string, options: { seed?: number; start?: string }) =>
-      openStudy(plan, options, context()),
-    );
+    .option("--start <file>", "weights to start from instead, with FILE.provenance.json if it is there")
+    .option(
+      "--part <part=source...>",
+      "parts to start from instead: a study's version in use, a version, or seed:N",
+    )
+    .action((plan: string, options: StartOptions) => openStudy(plan, options, context()));
   study.command("list").action(() => listStudies(context()));
   study
     .command("status <study>")
@@ -172,6 +181,10 @@ function addStudies(): void {
 function addModels(): void {
   const model = program.command("model").description("model versions");
   model.command("list <study>").action((study: string) => listVersions(study, context()));
+  model
+    .command("show <version>")
+    .description("what a version's signed manifest says, and where its parts come from")
+    .action((version: string) => showVersion(version, context()));
   model
     .command("release <study> [version]")
     .description("put a version into use; without one, the study's best")

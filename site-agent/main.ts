@@ -181,7 +181,11 @@ function addStartModel(): void {
     .option("--prompter <file>", "a model file whose prompter is taken")
     .option("--adapters <file>", "a model file whose adapters are taken")
     .option("--seed <number>", "what is not taken from a file is drawn", wholeNumber, 1)
-    .requiredOption("--out <file>", "the weights file to write, for consilium study open --start")
+    .option("--by <who>", "who answers for what is said of the parts; goes into the log", "")
+    .requiredOption(
+      "--out <file>",
+      "the weights file to write, for consilium study open --start; FILE.provenance.json goes beside it",
+    )
     .action((options: SharedOptions & StartModelOptions) =>
       run(options, async (context) => {
         const { writeStartModel } = await import("./commands/start-model.ts");

@@ -2,7 +2,10 @@
 
 import { createWriteStream, renameSync, rmSync } from "node:fs";
 import { pipeline } from "node:stream/promises";
-import { VersionsAnswer } from "@consilium/shared/protocol/http.ts";
+import { claimedSigner, openEnvelope } from "@consilium/shared/crypto/envelope.ts";
+import { ModelVersionDocument, type ModelVersionManifest } from "@consilium/shared/protocol/documents.ts";
+import { EnvelopeAnswer, VersionsAnswer } from "@consilium/shared/protocol/http.ts";
+import { originWords } from "@consilium/shared/protocol/version-parts.ts";
 import { Type } from "typebox";
 import type { CommandContext } from "./context.ts";
 import { table } from "./table.ts";
@@ -22,8 +25,41 @@ export async function listVersions(study: string, { client, print, json }: Comma
     one.meanDice?.toFixed(4) ?? "-",
     one.released ? "released" : "",
     one.contributors.join(","),
+    ...one.parts.map(({ sha256 }) => sha256.slice(0, 12)),
   ]);
-  print(table(["version", "round", "judged", "mean Dice", "", "contributors"], rows));
+  const parts = versions[0]?.parts.map(({ part }) => part) ?? [];
+  print(table(["version", "round", "judged", "mean Dice", "", "contributors", ...parts], rows));
+}
+
+/** The manifest of one version; who has signed it is shown, not checked against a list. */
+export async function showVersion(version: string, { client, print, json }: CommandContext): Promise<void> {
+  const { envelope } = await client().get(`/v1/versions/${encodeURIComponent(version)}`, EnvelopeAnswer);
+  const signer = claimedSigner(envelope);
+  const manifest = openEnvelope(ModelVersionDocument, envelope, signer);
+  if (json) return print(JSON.stringify({ version, signer, manifest }));
+  const { study, recipe, weights, from, parts = [] } = manifest;
+  const lines = [
+    `version   ${version}`,
+    `study     ${study}, recipe ${recipe.id} ${recipe.version}`,
+    `weights   ${weights.sha256}, ${weights.bytes} bytes`,
+    `from      ${fromWords(from)}`,
+    ...parts.map(({ part, sha256, origin }) => `${part.padEnd(9)} ${sha256}: ${originWords(origin)}`),
+    `signed by ${signer}`,
+  ];
+  print(lines.join("\n"));
+}
+
+function fromWords(from: ModelVersionManifest["from"]): string {
+  switch (from.kind) {
+    case "seeded":
+      return `seed ${from.seed}`;
+    case "imported":
+      return "a file that the operator brought";
+    case "composed":
+      return "parts that the coordinator put together";
+    case "aggregated":
+      return `round ${from.round}, parent ${from.parent}, by ${from.contributions.map(({ site }) => site).join(", ")}`;
+  }
 }
 
 export async function releaseVersion(

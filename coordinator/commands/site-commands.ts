@@ -54,13 +54,17 @@ export async function withdrawSite(
   study: string,
   { reason, context }: { reason: string; context: CommandContext },
 ): Promise<void> {
-  const { versions } = await context
+  const { versions, studies } = await context
     .client()
     .post(`/v1/studies/${encodeURIComponent(study)}/withdrawals`, { site, reason }, WithdrawalAnswer);
-  if (context.json) return context.print(JSON.stringify({ site, study, versions }));
+  if (context.json) return context.print(JSON.stringify({ site, study, versions, studies }));
   context.print(
     versions.length === 0
       ? `the contribution of ${site} had reached no version`
       : `withdrawn with the contribution of ${site}:\n${versions.map((version) => `  ${version}`).join("\n")}`,
   );
+  for (const one of studies)
+    context.print(
+      `study ${one} starts from parts that hold a withdrawn contribution: withdraw there as well, or finish it`,
+    );
 }

@@ -1,27 +1,22 @@
 // `consilium study …` and `consilium round abort`.
 
-import { closeSync, openSync, readFileSync, readSync, statSync } from "node:fs";
-import { blobHasher } from "@consilium/shared/crypto/digest.ts";
+import { readFileSync } from "node:fs";
 import { StudiesAnswer, StudyAnswer } from "@consilium/shared/protocol/http.ts";
-import { uploadChunkBytesMax } from "@consilium/shared/protocol/limits.ts";
 import { io } from "socket.io-client";
 import type { CommandContext } from "./context.ts";
 import type { OperatorClient } from "./operator-client.ts";
+import { chosenStart, type StartOptions } from "./start-choice.ts";
 import { table } from "./table.ts";
-
-export type OpenOptions = { readonly seed?: number; readonly start?: string };
 
 export async function openStudy(
   planFile: string,
-  { seed, start }: OpenOptions,
+  options: StartOptions,
   { client, print, json }: CommandContext,
 ): Promise<void> {
   const plan: unknown = JSON.parse(readFileSync(planFile, "utf8"));
   const connection = client();
-  const from = start
-    ? { kind: "imported", sha256: await upload(connection, start) }
-    : { kind: "seeded", seed: seed ?? 1 };
-  const study = await connection.post("/v1/studies", { plan, start: from }, StudyAnswer);
+  const start = await chosenStart(options, connection);
+  const study = await connection.post("/v1/studies", { plan, start }, StudyAnswer);
   print(
     json
       ? JSON.stringify(study)
@@ -134,28 +129,4 @@ function follow(
 function progressLine(site: string, progress: Record<string, unknown>): string {
   const { phase, round, step, steps, loss } = progress;
   return `  ${site}: round ${round}, ${phase} ${step}/${steps}${typeof loss === "number" ? `, loss ${loss.toFixed(4)}` : ""}`;
-}
-
-/** @returns the digest under which the coordinator now has the file */
-async function upload(connection: OperatorClient, file: string): Promise<string> {
-  const length = statSync(file).size;
-  const descriptor = openSync(file, "r");
-  try {
-    const piece = new Uint8Array(uploadChunkBytesMax);
-    const hasher = blobHasher();
-    for (let at = 0; at < length; ) {
-      const count = readSync(descriptor, piece, 0, piece.length, at);
-      hasher.update(piece.subarray(0, count));
-      at += count;
-    }
-    const sha256 = hasher.digest();
-    for (let offset = 0; offset < length; ) {
-      const count = readSync(descriptor, piece, 0, piece.length, offset);
-      await connection.uploadChunk(sha256, { offset, length, bytes: piece.subarray(0, count) });
-      offset += count;
-    }
-    return sha256;
-  } finally {
-    closeSync(descriptor);
-  }
 }

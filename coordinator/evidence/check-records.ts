@@ -36,6 +36,7 @@ import {
 } from "@consilium/shared/protocol/records.ts";
 import { acceptedInOrder } from "@consilium/shared/protocol/round.ts";
 import type { Static, TSchema } from "typebox";
+import { partFaults } from "./check-parts.ts";
 
 export class RecordChecker {
   readonly #origin: string;
@@ -164,17 +165,24 @@ export class RecordChecker {
       weights: [`${manifest.weights.sha256} ${manifest.weights.bytes}`, `${weights.sha256} ${weights.bytes}`],
     } as const;
     const { from } = manifest;
+    const { manifests } = this;
+    const parts = partFaults(manifest, { state, manifests, plan: this.plans.get(study) });
     if (from.kind !== "aggregated")
-      return [...differences(common), ...(round === 0 ? [] : ["a round's version must be aggregated"])];
+      return [
+        ...differences(common),
+        ...(round === 0 ? [] : ["a round's version must be aggregated"]),
+        ...parts,
+      ];
     const studied = state.studies.get(study);
     const accepted = studied ? acceptedInOrder(studied) : [];
-    return differences({
+    const different = differences({
       ...common,
       round: [from.round, round],
       parent: [from.parent, studied?.baseVersion],
       plan: [manifest.plan, state.plans.get(study)?.plan],
       contributions: [from.contributions.map(contribution).join(), accepted.map(contribution).join()],
     });
+    return [...different, ...parts];
   }
 
   #updateFaults(state: FederationState, record: RecordOf<"update.accepted">): string[] {

@@ -3,14 +3,14 @@
 
 import { createHash } from "node:crypto";
 import type { ModelVersionId, Sha256, StudyId } from "@consilium/shared/base/brand.ts";
-import { openEnvelope } from "@consilium/shared/crypto/envelope.ts";
-import { ModelVersionDocument, type ModelVersionManifest } from "@consilium/shared/protocol/documents.ts";
+import type { ModelVersionManifest } from "@consilium/shared/protocol/documents.ts";
 import { ProtocolError } from "@consilium/shared/protocol/errors.ts";
 import type { FederationState } from "@consilium/shared/protocol/federation.ts";
 import type { AuditLog } from "../audit/audit-log.ts";
 import { parseLeaf } from "../audit/leaf.ts";
 import type { LogStore } from "../persistence/ports.ts";
 import type { ArtifactStore } from "../versions/artifact-store.ts";
+import { recordedManifests } from "../versions/recorded-version.ts";
 import {
   type BundleIndex,
   blobFile,
@@ -62,10 +62,10 @@ export async function* exportEvidence(
   yield archiveEnd;
 }
 
-function manifestIn({ opened, versions }: FederationState, version: ModelVersionId): ModelVersionManifest {
-  const record = versions.get(version);
-  if (!record || !opened) throw new ProtocolError("version.unknown");
-  return openEnvelope(ModelVersionDocument, record.envelope, opened.coordinatorKey);
+function manifestIn(state: FederationState, version: ModelVersionId): ModelVersionManifest {
+  const manifest = recordedManifests(state)(version);
+  if (!manifest) throw new ProtocolError("version.unknown");
+  return manifest;
 }
 
 async function readLeaves(store: LogStore, size: number): Promise<string[]> {

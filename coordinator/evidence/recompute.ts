@@ -3,6 +3,8 @@
 
 import type { Sha256 } from "@consilium/shared/base/brand.ts";
 import type { ParameterManifest } from "@consilium/shared/model/parameter-manifest.ts";
+import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
+import type { ModelVersionManifest } from "@consilium/shared/protocol/documents.ts";
 import type { FederationState } from "@consilium/shared/protocol/federation.ts";
 import { aggregate, weightOf } from "../aggregation/fedavg.ts";
 import { plainKernel, type VectorKernel } from "../aggregation/vector-kernel.ts";
@@ -11,6 +13,7 @@ import { MemoryArtifactStore } from "../versions/memory-artifact-store.ts";
 import { architectureOf, draw } from "../versions/start-model.ts";
 import { holdsExactly, TensorReader } from "../versions/tensor-reader.ts";
 import { type BundleIndex, lineageOf } from "./bundle.ts";
+import { checkPartBytes } from "./check-part-bytes.ts";
 import type { RecordChecker } from "./check-records.ts";
 
 export type Lineage = {
@@ -35,31 +38,58 @@ export async function recomputeLineage({ index, state, checker, read }: Lineage)
     if (!made) throw new Error(`version ${version} has no manifest`);
     const { from, weights } = made;
     if (from.kind === "imported") facts.push("the start model was imported: its origin is outside this log");
+    else if (from.kind === "composed") facts.push("the start model was put together by the coordinator");
     else if (from.kind === "seeded") {
       const drawn = draw(store, architecture, plan.recipe.config, from.seed);
       if (drawn.sha256 !== weights.sha256)
         throw new Error(`the start model is not the one that seed ${from.seed} gives`);
       facts.push(`the start model was drawn again from seed ${from.seed}`);
-    } else {
-      const base = checker.manifests.get(from.parent)?.weights.sha256;
-      if (!base) throw new Error(`version ${version} has no parent`);
-      for (const { delta, site } of from.contributions) {
-        const fault = await updateFault(store, delta, check);
-        if (fault) throw new Error(`the update of ${site} in round ${from.round} ${fault}`);
-      }
-      const deltas = from.contributions.map(({ delta, examples }) => ({
-        delta,
-        weight: weightOf(examples, plan.aggregation.examplesPerSiteMax),
-      }));
-      const again = await aggregate({ store, base, manifest, deltas, kernel: check.kernel });
-      if (again.sha256 !== weights.sha256)
-        throw new Error(`the weights of round ${from.round} are not the aggregate of its updates`);
-      facts.push(
-        `the aggregate of round ${from.round} was recomputed bit for bit from ${deltas.length} updates`,
-      );
-    }
+    } else facts.push(await recomputeRound({ store, checker, plan, ...check }, made, from));
+    if (made.parts) await checkPartBytes(store, { architecture, config: plan.recipe.config }, made);
   }
   return facts;
+}
+
+/**
+ * Where updates were deleted nothing is recomputed, but the weights that are there still have their parts.
+ * @throws Error naming the first part that is another
+ */
+export async function checkCarriedParts({ index, state, checker, read }: Lineage): Promise<void> {
+  const plan = checker.plans.get(index.study);
+  for (const { version, weights } of lineageOf(state, index) ?? []) {
+    const made = checker.manifests.get(version);
+    if (!plan || !made?.parts || !read(weights.sha256)) continue;
+    const recipe = { architecture: architectureOf(plan.recipe), config: plan.recipe.config };
+    await checkPartBytes(new MemoryArtifactStore(read), recipe, made);
+  }
+}
+
+type Round = UpdateCheck & {
+  readonly store: MemoryArtifactStore;
+  readonly checker: RecordChecker;
+  readonly plan: StudyPlan;
+};
+
+async function recomputeRound(
+  { store, checker, plan, ...check }: Round,
+  { weights }: ModelVersionManifest,
+  { round, parent, contributions }: Extract<ModelVersionManifest["from"], { kind: "aggregated" }>,
+): Promise<string> {
+  const base = checker.manifests.get(parent)?.weights.sha256;
+  if (!base) throw new Error(`the version of round ${round} has no parent`);
+  for (const { delta, site } of contributions) {
+    const fault = await updateFault(store, delta, check);
+    if (fault) throw new Error(`the update of ${site} in round ${round} ${fault}`);
+  }
+  const deltas = contributions.map(({ delta, examples }) => ({
+    delta,
+    weight: weightOf(examples, plan.aggregation.examplesPerSiteMax),
+  }));
+  const { manifest, kernel } = check;
+  const again = await aggregate({ store, base, manifest, deltas, kernel });
+  if (again.sha256 !== weights.sha256)
+    throw new Error(`the weights of round ${round} are not the aggregate of its updates`);
+  return `the aggregate of round ${round} was recomputed bit for bit from ${deltas.length} updates`;
 }
 
 type UpdateCheck = {

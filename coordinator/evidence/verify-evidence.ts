@@ -28,7 +28,8 @@ import {
 } from "./bundle.ts";
 import { RecordChecker } from "./check-records.ts";
 import { type ArchiveEntry, readArchive } from "./cpio.ts";
-import { recomputeLineage } from "./recompute.ts";
+import { partFacts } from "./describe-parts.ts";
+import { checkCarriedParts, recomputeLineage } from "./recompute.ts";
 
 export type Verdict = {
   /** verified: nothing is wrong. not-recomputable: nothing is wrong, but tensors were deleted under the retention rule. */
@@ -60,14 +61,15 @@ export async function verifyEvidence(archive: Uint8Array, trust: Trust): Promise
     const { state, checker } = checkEntries(entries, index.origin, key);
     const log = { entries, state, manifestOf: (version: ModelVersionId) => manifestOf(checker, version) };
     const { deleted } = checkFiles(listed, index, log);
-    facts.push(...describe(state, index));
+    facts.push(...describe(state, index), ...partFacts(log.manifestOf, index.version, state));
+    const read = (blob: Sha256): Uint8Array | undefined => files.get(blobFile(blob));
     if (deleted.length > 0) {
+      await checkCarriedParts({ index, state, checker, read });
       facts.push(
         `${deleted.length} blobs were deleted under the retention rule: the aggregate cannot be recomputed`,
       );
       return { verdict: "not-recomputable", faults: [], facts };
     }
-    const read = (blob: Sha256): Uint8Array | undefined => files.get(blobFile(blob));
     facts.push(...(await recomputeLineage({ index, state, checker, read })));
     return { verdict: "verified", faults: [], facts };
   } catch (error) {

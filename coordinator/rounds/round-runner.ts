@@ -14,8 +14,10 @@ import { initialStudyState, type StudyState } from "@consilium/shared/protocol/s
 import { aggregate, weightOf } from "../aggregation/fedavg.ts";
 import type { VectorKernel } from "../aggregation/vector-kernel.ts";
 import type { AuditLog } from "../audit/audit-log.ts";
+import { aggregatedParts } from "../versions/aggregated-parts.ts";
 import type { ArtifactStore } from "../versions/artifact-store.ts";
 import { deriveManifest, versionId } from "../versions/derive.ts";
+import { recordedManifests } from "../versions/recorded-version.ts";
 import { locate } from "./locate.ts";
 import type { PlanBook } from "./plan-book.ts";
 import { StudyTimers } from "./timers.ts";
@@ -162,6 +164,10 @@ export class RoundRunner {
       weight: weightOf(examples, plan.aggregation.examplesPerSiteMax),
     }));
     const weights = await aggregate({ store, base: parent.weights.sha256, manifest, deltas, kernel });
+    const parts = await aggregatedParts(store, plan.recipe, {
+      parent: recordedManifests(log.state)(base),
+      weights: weights.sha256,
+    });
     const version = deriveManifest({
       origin: log.origin,
       plan,
@@ -170,6 +176,7 @@ export class RoundRunner {
       parent: base,
       accepted,
       weights,
+      parts,
     });
     return { version: versionId(version), weights, envelope: seal(ModelVersionDocument, version, key) };
   }

@@ -23,6 +23,8 @@ import type { AuditLog } from "../audit/audit-log.ts";
 import type { PlanBook } from "../rounds/plan-book.ts";
 import type { SiteDirectory } from "../sites/site-directory.ts";
 import type { Studies } from "../studies/studies.ts";
+import { studiesOverWithdrawn } from "../versions/part-history.ts";
+import { recordedManifests } from "../versions/recorded-version.ts";
 import { siteAnswers, studyAnswer, versionAnswers } from "./views.ts";
 
 const invitationLifetimeMs = 7 * dayMs;
@@ -127,7 +129,9 @@ function studyCommands({
     app.post("/v1/studies/:study/withdrawals", { config, schema: withdrawal }, async (request) => {
       const { site, reason } = request.body;
       const versions = await sites.withdraw(request.params.study, site, reason);
-      return { versions: versions.map((version) => version as never) }; // Versions of the record that was appended.
+      const startedFrom = studiesOverWithdrawn(log.state, recordedManifests(log.state));
+      // Versions of the record that was appended.
+      return { versions: versions.map((version) => version as never), studies: startedFrom };
     });
   };
 }

@@ -6,6 +6,7 @@ import type { SiteAnswer, StudyAnswer, VersionAnswer } from "@consilium/shared/p
 import { currentRelease, initialStudyState } from "@consilium/shared/protocol/study-state.ts";
 import type { Static } from "typebox";
 import type { OpenedPlan } from "../rounds/plan-book.ts";
+import { recordedManifests } from "../versions/recorded-version.ts";
 
 type IsConnected = (site: string) => boolean;
 
@@ -53,6 +54,7 @@ export function versionAnswers(state: FederationState, id: StudyId): VersionAnsw
   const study = state.studies.get(id);
   if (!study) return [];
   const released = currentRelease(study);
+  const manifestOf = recordedManifests(state);
   return [...study.versions.values()].map(
     ({ version, round, parent, contributors, judged, meanDice, weights, withdrawn }) => ({
       study: id,
@@ -65,6 +67,7 @@ export function versionAnswers(state: FederationState, id: StudyId): VersionAnsw
       weights,
       released: version === released,
       withdrawn,
+      parts: manifestOf(version)?.parts ?? [],
     }),
   );
 }

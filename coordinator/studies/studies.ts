@@ -4,7 +4,7 @@ import type { ModelVersionId, StudyId } from "@consilium/shared/base/brand.ts";
 import { seal } from "@consilium/shared/crypto/envelope.ts";
 import type { SigningKey } from "@consilium/shared/crypto/keys.ts";
 import { planDigest, planFaults, StudyPlan, StudyPlanDocument } from "@consilium/shared/model/study-plan.ts";
-import { ModelVersionDocument } from "@consilium/shared/protocol/documents.ts";
+import { ModelVersionDocument, type ModelVersionManifest } from "@consilium/shared/protocol/documents.ts";
 import { ProtocolError } from "@consilium/shared/protocol/errors.ts";
 import type { FederationState } from "@consilium/shared/protocol/federation.ts";
 import type { LogRecord, StudyRecord } from "@consilium/shared/protocol/records.ts";
@@ -14,7 +14,9 @@ import { Value } from "typebox/value";
 import type { AuditLog } from "../audit/audit-log.ts";
 import type { RoundRunner } from "../rounds/round-runner.ts";
 import type { ArtifactStore } from "../versions/artifact-store.ts";
+import { standing } from "../versions/compose-weights.ts";
 import { versionId } from "../versions/derive.ts";
+import { recordedVersion } from "../versions/recorded-version.ts";
 import { architectureOf, createStartVersion, type StartModel } from "../versions/start-model.ts";
 
 const faultsListedMax = 50;
@@ -36,20 +38,23 @@ export class Studies {
   /**
    * Sign a plan and make it the study's, together with the version that it starts from.
    * @param draft a plan without `startVersion` and `parameterManifest`, which follow from the recipe and `start`
-   * @throws ProtocolError plan.invalid with every fault, study.name-taken
+   * @throws ProtocolError plan.invalid or provenance.refused with every fault, study.name-taken, blob.unknown,
+   *   version.unknown, version.wrong-state
    */
   async open(draft: Readonly<Record<string, unknown>>, start: StartModel): Promise<StudyPlan> {
     const { log, runner, artifacts, key } = this.#ports;
+    await log.refresh(); // A version that another process has recorded may be a part's origin.
     const placeholder = "0".repeat(64);
     const shaped = shapedPlan({ ...draft, startVersion: placeholder, parameterManifest: placeholder });
     architectureOf(shaped.recipe);
     this.#checkSites(shaped, log.state);
     const { origin } = log;
-    const manifest = createStartVersion(artifacts, {
+    const manifest = await createStartVersion(artifacts, {
       origin,
       study: shaped.study,
       recipe: shaped.recipe,
       start,
+      findVersion: (known) => recordedVersion(log.state, known),
     });
     const version = versionId(manifest);
     const plan = shapedPlan({
@@ -63,6 +68,7 @@ export class Studies {
     await log.append((state, nowMs): LogRecord[] => {
       if (state.studies.has(study)) throw new ProtocolError("study.name-taken");
       this.#checkSites(plan, state);
+      checkOrigins(manifest, state);
       const { weights } = manifest;
       const recruitUntilMs = nowMs + rounds.recruitmentMs;
       return [
@@ -132,6 +138,12 @@ export class Studies {
         unknown.map((site) => `sites: ${site} is not an active site`),
       );
   }
+}
+
+/** Between the check of a start model and its record a site may have taken its contribution back. */
+function checkOrigins({ parts = [] }: ModelVersionManifest, state: FederationState): void {
+  for (const { origin } of parts)
+    if (origin.kind === "version") standing(recordedVersion(state, origin.version));
 }
 
 function shapedPlan(value: unknown): StudyPlan {

@@ -7,6 +7,7 @@ import type { Json } from "@consilium/shared/encoding/canonical-json.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import type { ModelVersionManifest } from "@consilium/shared/protocol/documents.ts";
 import type { AcceptedUpdate } from "@consilium/shared/protocol/study-state.ts";
+import type { VersionPart } from "@consilium/shared/protocol/version-parts.ts";
 import type { StoredBlob } from "./artifact-store.ts";
 
 export type ClosedRound = {
@@ -17,10 +18,12 @@ export type ClosedRound = {
   readonly parent: ModelVersionId;
   readonly accepted: readonly AcceptedUpdate[];
   readonly weights: StoredBlob;
+  /** Null for a recipe of one part. */
+  readonly parts: VersionPart[] | null;
 };
 
 export function deriveManifest(closed: ClosedRound): ModelVersionManifest {
-  const { origin, plan, planDigest, round, parent, accepted, weights } = closed;
+  const { origin, plan, planDigest, round, parent, accepted, weights, parts } = closed;
   return {
     origin,
     study: plan.study,
@@ -35,6 +38,7 @@ export function deriveManifest(closed: ClosedRound): ModelVersionManifest {
       parent,
       contributions: accepted.map(({ site, delta, update, examples }) => ({ site, delta, update, examples })),
     },
+    ...(parts ? { parts } : {}),
   };
 }
 

@@ -3,6 +3,7 @@
 
 import type { Sha256 } from "../base/brand.ts";
 import { documentDigest } from "../crypto/digest.ts";
+import type { PartName } from "../protocol/names.ts";
 import type { ParameterManifest, ParameterSpec } from "./parameter-manifest.ts";
 import {
   parsePlainConvUNetConfig,
@@ -11,7 +12,13 @@ import {
 } from "./plain-conv-unet.ts";
 import { initialPlainConvUNetWeights } from "./plain-conv-unet-weights.ts";
 import { parseRfmedsam2Config } from "./rfmedsam2.ts";
-import { initialRfmedsam2Weights, rfmedsam2Parameters, rfmedsam2Trainable } from "./rfmedsam2-parameters.ts";
+import {
+  initialPartWeights,
+  initialRfmedsam2Weights,
+  rfmedsam2Parameters,
+  rfmedsam2Parts,
+  rfmedsam2Trainable,
+} from "./rfmedsam2-parameters.ts";
 
 export type RecipeArchitecture = {
   readonly version: number;
@@ -21,6 +28,10 @@ export type RecipeArchitecture = {
   trainable(config: unknown): ParameterManifest;
   /** One array per tensor of `parameters`, the same on every machine. */
   initialWeights(config: unknown, seed: number): ReadonlyMap<string, Float32Array>;
+  /** The parts of a weights file in its order; the names of several are prefixes of its tensors. */
+  readonly partNames: readonly PartName[];
+  /** What `initialWeights` draws for one part, under the part's own names. */
+  initialPart(config: unknown, part: PartName, seed: number): ReadonlyMap<string, Float32Array>;
 };
 
 export const recipeArchitectures: Readonly<Record<string, RecipeArchitecture>> = {
@@ -29,12 +40,16 @@ export const recipeArchitectures: Readonly<Record<string, RecipeArchitecture>> =
     parameters: (config) => plainConvUNetParameters(parsePlainConvUNetConfig(config)),
     trainable: (config) => plainConvUNetTrainable(parsePlainConvUNetConfig(config)),
     initialWeights: (config, seed) => initialPlainConvUNetWeights(parsePlainConvUNetConfig(config), seed),
+    partNames: ["prompter"],
+    initialPart: (config, _, seed) => initialPlainConvUNetWeights(parsePlainConvUNetConfig(config), seed),
   },
   rfmedsam2: {
     version: 1,
     parameters: (config) => rfmedsam2Parameters(parseRfmedsam2Config(config)),
     trainable: (config) => rfmedsam2Trainable(parseRfmedsam2Config(config)),
     initialWeights: (config, seed) => initialRfmedsam2Weights(parseRfmedsam2Config(config), seed),
+    partNames: rfmedsam2Parts,
+    initialPart: (config, part, seed) => initialPartWeights(parseRfmedsam2Config(config), part, seed),
   },
 };
 

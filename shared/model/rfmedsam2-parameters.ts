@@ -9,7 +9,9 @@ import { type Rfmedsam2Config, sam2Of } from "./rfmedsam2.ts";
 import { sam2Parameters } from "./sam2-parameters.ts";
 import { initialSam2Weights } from "./sam2-weights.ts";
 
-export type Rfmedsam2Part = "prompter" | "sam2" | "adapters";
+/** In the order of a weights file. */
+export const rfmedsam2Parts = ["prompter", "sam2", "adapters"] as const;
+export type Rfmedsam2Part = (typeof rfmedsam2Parts)[number];
 
 /** All tensors, part by part. */
 export function rfmedsam2Parameters(config: Rfmedsam2Config): ParameterSpec[] {
@@ -37,17 +39,29 @@ export function rfmedsam2Trainable(config: Rfmedsam2Config): ParameterSpec[] {
 
 /** One array per tensor, in the order of `rfmedsam2Parameters`, the same on every machine. */
 export function initialRfmedsam2Weights(config: Rfmedsam2Config, seed: number): Map<string, Float32Array> {
-  const sam2 = sam2Of(config);
-  const parts: [Rfmedsam2Part, Map<string, Float32Array>][] = [
-    ["prompter", initialPlainConvUNetWeights(config.prompter, seed)],
-    ["sam2", initialSam2Weights(sam2, seed)],
-    ["adapters", initialAdapterWeights(config.adapters, sam2, seed)],
-  ];
   return new Map(
-    parts.flatMap(([part, weights]) =>
-      [...weights].map(([name, values]) => [`${part}.${name}`, values] as const),
+    rfmedsam2Parts.flatMap((part) =>
+      [...initialPartWeights(config, part, seed)].map(
+        ([name, values]) => [`${part}.${name}`, values] as const,
+      ),
     ),
   );
+}
+
+/** What a seed draws for one part, under the part's own names; it does not depend on the other parts. */
+export function initialPartWeights(
+  config: Rfmedsam2Config,
+  part: Rfmedsam2Part,
+  seed: number,
+): ReadonlyMap<string, Float32Array> {
+  switch (part) {
+    case "prompter":
+      return initialPlainConvUNetWeights(config.prompter, seed);
+    case "sam2":
+      return initialSam2Weights(sam2Of(config), seed);
+    case "adapters":
+      return initialAdapterWeights(config.adapters, sam2Of(config), seed);
+  }
 }
 
 /** The weights of one part under the part's own names. */

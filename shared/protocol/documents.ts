@@ -17,6 +17,7 @@ import {
   TimeMs,
   VersionId,
 } from "./names.ts";
+import { VersionParts } from "./version-parts.ts";
 
 const strict = { additionalProperties: false } as const;
 
@@ -139,6 +140,8 @@ export const VersionOrigin = Type.Union([
     strict,
   ),
   Type.Object({ kind: Type.Literal("imported") }, strict),
+  /** Put together by the coordinator from parts of versions in its log and from seeds. */
+  Type.Object({ kind: Type.Literal("composed") }, strict),
   Type.Object(
     {
       kind: Type.Literal("aggregated"),
@@ -162,6 +165,8 @@ export const ModelVersionManifest = Type.Object(
     parameterManifest: Digest,
     weights: Type.Object({ sha256: Digest, bytes: Positive }, strict),
     from: VersionOrigin,
+    /** Of a recipe with several parts, and of no other. */
+    parts: Type.Optional(VersionParts),
   },
   strict,
 );

@@ -89,6 +89,11 @@ export const errorCatalogue = {
     retryable: false,
     sentence: "The plan cannot be opened; every fault is listed.",
   },
+  "provenance.refused": {
+    status: 422,
+    retryable: false,
+    sentence: "What is said about the parts of the start model does not hold; every fault is listed.",
+  },
   "plan.not-approved": { status: 403, retryable: false, sentence: "The site has not approved this plan." },
   "plan.stale": {
     status: 409,

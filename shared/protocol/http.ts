@@ -17,6 +17,7 @@ import {
   TimeMs,
   VersionId,
 } from "./names.ts";
+import { PartChoices, Provenance, VersionPart } from "./version-parts.ts";
 
 const strict = { additionalProperties: false } as const;
 
@@ -115,7 +116,11 @@ export const StudyBody = Type.Object(
         strict,
       ),
       /** A weights blob that was uploaded before. */
-      Type.Object({ kind: Type.Literal("imported"), sha256: Digest }, strict),
+      Type.Object(
+        { kind: Type.Literal("imported"), sha256: Digest, provenance: Type.Optional(Provenance) },
+        strict,
+      ),
+      Type.Object({ kind: Type.Literal("composed"), parts: PartChoices }, strict),
     ]),
   },
   strict,
@@ -165,6 +170,8 @@ export const VersionAnswer = Type.Object(
     weights: Type.Object({ sha256: Digest, bytes: Positive }, strict),
     released: Type.Boolean(),
     withdrawn: Type.Boolean(),
+    /** Empty for a recipe of one part. */
+    parts: Type.Array(VersionPart),
   },
   strict,
 );
@@ -175,7 +182,11 @@ export const ReleaseBody = Type.Object(
   strict,
 );
 export const WithdrawalBody = Type.Object({ site: SiteName, reason: ShortText }, strict);
-export const WithdrawalAnswer = Type.Object({ versions: Type.Array(VersionId) }, strict);
+/** `studies` start from a version that holds a contribution which was taken back; nothing in them is marked. */
+export const WithdrawalAnswer = Type.Object(
+  { versions: Type.Array(VersionId), studies: Type.Array(StudyName) },
+  strict,
+);
 
 /** The verdict of `fsck`: what was looked at and everything that is wrong. */
 export const VerificationAnswer = Type.Object(

@@ -1,7 +1,7 @@
 // Schemas of the identifiers that occur in documents, records and messages. A schema checks the form; the brands of
 // shared/base carry the result.
 
-import { type TUnsafe, Type } from "typebox";
+import { type Static, type TUnsafe, Type } from "typebox";
 import {
   type ModelVersionId,
   type PublicKey,
@@ -30,4 +30,11 @@ export const RoundNumber = Type.Integer({ minimum: 1, maximum: 1_000_000 });
 export const Origin = Type.String({ pattern: "^[a-z0-9][a-z0-9./-]{2,127}$" });
 /** Text typed by an operator: one line, no control characters. Never anything about a patient. */
 export const ShortText = Type.String({ maxLength: 200, pattern: "^[^\\u0000-\\u001f\\u007f]*$" });
+/** A part of a recipe's weights that has a lineage of its own. */
+export const PartName = Type.Union([
+  Type.Literal("prompter"),
+  Type.Literal("sam2"),
+  Type.Literal("adapters"),
+]);
+export type PartName = Static<typeof PartName>;
 export const ErrorCode = Type.String({ pattern: "^[a-z]+(?:[.-][a-z]+)*$", maxLength: 64 });

@@ -16,6 +16,7 @@ import { type CommandContext, present } from "./command-context.ts";
 import { type Connection, openConnection, systemClock } from "./connection.ts";
 import { dataSelection } from "./data-selection.ts";
 import { type PlanSummary, summarise, summaryLines } from "./plan-summary.ts";
+import { fetchStart, startFacts, startLines } from "./start-summary.ts";
 import { UsageError } from "./usage-error.ts";
 
 export type ApproveOptions = {
@@ -56,8 +57,10 @@ async function approve(
   const expected = { key: file.coordinatorKey, site: identity.site, study, digest: null };
   const plan = openPlan(planEnvelope, expected);
   const summary = summarise(plan);
+  const start = await fetchStart(connection, plan);
   const cohort = await cohortReport(data, plan);
-  for (const line of [...summaryLines(summary), ...cohortLines(cohort)]) context.remark(line);
+  for (const line of [...summaryLines(summary), ...startLines(start), ...cohortLines(cohort)])
+    context.remark(line);
   if (!cohort.isUsable || cohort.training === 0) throw new StudyError("cohort.empty");
   if (!yes && !(await isConfirmed(study))) throw new StudyError("approval.declined");
   const statement = {
@@ -74,14 +77,14 @@ async function approve(
     envelope: seal(ApprovalDocument, statement, identity.key),
     data,
   });
-  present(context, approvalResult(summary, cohort), [
+  present(context, { ...approvalResult(summary, cohort), start: startFacts(start) }, [
     `Approved ${study} with ${cohort.training} training and ${cohort.validation} validation cases.`,
     "A running agent picks it up within seconds; otherwise start one: consilium-site run",
   ]);
   return "done";
 }
 
-function approvalResult(summary: PlanSummary, { training, validation, refused }: CohortReport): unknown {
+function approvalResult(summary: PlanSummary, { training, validation, refused }: CohortReport) {
   return { approved: true, ...summary, training, validation, refused };
 }
 

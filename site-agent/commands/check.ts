@@ -14,6 +14,7 @@ import { type Connection, openConnection } from "./connection.ts";
 import { dataSelection } from "./data-selection.ts";
 import { journalLines, journalSummary, logLines, logSummary } from "./log-check.ts";
 import { summarise, summaryLines } from "./plan-summary.ts";
+import { fetchStart, startFacts, startLines } from "./start-summary.ts";
 
 export type CheckOptions = { readonly data?: string; readonly split: string; readonly study?: string };
 
@@ -41,7 +42,9 @@ export async function checkSite(
         parts["plan"] = await part("Plan", async () => {
           plan = await fetchedPlan(study, connection);
           const summary = summarise(plan);
-          return { result: summary, lines: summaryLines(summary), reason: "done" };
+          const start = await fetchStart(connection, plan);
+          const lines = [...summaryLines(summary), ...startLines(start)];
+          return { result: { ...summary, start: startFacts(start) }, lines, reason: "done" };
         });
       }
     } finally {

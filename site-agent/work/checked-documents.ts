@@ -73,6 +73,18 @@ export function openVersion(envelope: Envelope, expected: VersionExpectation): M
   return manifest;
 }
 
+/** What the plan starts from. @throws StudyError */
+export function openStartVersion(
+  envelope: Envelope,
+  { key, origin, plan }: Omit<VersionExpectation, "reference">,
+): ModelVersionManifest {
+  const manifest = opened(() => openEnvelope(ModelVersionDocument, envelope, key), "version.not-signed");
+  const isStart = manifest.plan === null && versionDigest(manifest) === plan.startVersion;
+  if (!isStart || manifest.origin !== origin || !belongsTo(manifest, plan))
+    throw new StudyError("version.other");
+  return manifest;
+}
+
 /** The name that a version's manifest gives it. */
 export function versionDigest(manifest: ModelVersionManifest): string {
   return documentDigest("model-version", manifest as Json); // The schema describes JSON.

@@ -7,23 +7,27 @@ import { generateSigningKey } from "@consilium/shared/crypto/keys.ts";
 import { planDigest, StudyPlanDocument } from "@consilium/shared/model/study-plan.ts";
 import { ApprovalDocument } from "@consilium/shared/protocol/documents.ts";
 import { initialSiteState, type SiteEvent } from "@consilium/shared/protocol/site-session.ts";
+import type { VersionPart } from "@consilium/shared/protocol/version-parts.ts";
 import t, { type Test } from "tap";
 import { PHANTOM_CT_SITES } from "../../test/fixtures/phantom/phantom-sites.ts";
 import { writePhantomDataset } from "../../test/fixtures/phantom/write-phantom.ts";
-import { tinyStudy } from "../../test/support/tiny-study.ts";
+import { tinyStudy, tinyVersion } from "../../test/support/tiny-study.ts";
 import { dataSelection } from "../commands/data-selection.ts";
 import { readPlanFile } from "../commands/plan-file.ts";
 import { summarise, summaryLines } from "../commands/plan-summary.ts";
+import { startFacts, startLines } from "../commands/start-summary.ts";
 import { type Home, homeAt } from "../identity/home.ts";
 import type { SiteIdentity } from "../transport/session.ts";
 import { ApprovalWatch } from "./approval-watch.ts";
 import { listApprovals, readApproval, writeApproval } from "./approvals.ts";
+import { openStartVersion } from "./checked-documents.ts";
 import { ProgressPace } from "./progress-pace.ts";
 import { CohortMemory, selectCases } from "./site-cohort.ts";
 
 const key = generateSigningKey();
 const identity: SiteIdentity = { site: siteId("hospital-a"), origin: "consilium.test/work", key };
-const { plan } = tinyStudy({ key, origin: identity.origin });
+const study = tinyStudy({ key, origin: identity.origin });
+const { plan } = study;
 const data = { folder: "/nowhere", cases: null, validation: null };
 
 async function approve(
@@ -185,4 +189,32 @@ t.test("progress is told at the first and the last step, and now and then betwee
     clock.advance(40);
   }
   t.strictSame(due, [1, 26, 51, 76, 100]);
+});
+
+t.test("what a study starts from is said of each part, as far as it is signed", async (t) => {
+  const expected = { key: key.publicKey, origin: identity.origin, plan };
+  const manifest = openStartVersion(study.versionEnvelope, expected);
+  t.strictSame(startLines(startFacts(manifest)), [
+    "Starts from:",
+    `  - model ${manifest.weights.sha256}: drawn from seed 1`,
+  ]);
+  const { sha256 } = manifest.weights;
+  const version = plan.startVersion;
+  const parts: VersionPart[] = [
+    { part: "prompter", sha256, origin: { kind: "version", study: plan.study, version } },
+    { part: "sam2", sha256, origin: { kind: "checkpoint", sha256, name: null, claimedBy: "Dr. Example" } },
+    { part: "adapters", sha256, origin: { kind: "unstated" } },
+  ];
+  t.match(startLines({ ...manifest, parts }), [
+    "Starts from:",
+    `prompter ${sha256}: taken from version ${version} of study ${plan.study}`,
+    `an unpublished checkpoint with SHA-256 ${sha256}, as Dr. Example claims`,
+    /origin not stated/,
+  ]);
+  const other = tinyVersion(study, key, 2).versionEnvelope;
+  t.throws(() => openStartVersion(other, expected), { code: "version.other" });
+  const elsewhere = { ...expected, origin: "consilium.test/other" };
+  t.throws(() => openStartVersion(study.versionEnvelope, elsewhere), { code: "version.other" });
+  const stranger = { ...expected, key: generateSigningKey().publicKey };
+  t.throws(() => openStartVersion(study.versionEnvelope, stranger), { code: "version.not-signed" });
 });

@@ -4,6 +4,7 @@
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { siteId, studyId } from "@consilium/shared/base/brand.ts";
+import { blobDigest } from "@consilium/shared/crypto/digest.ts";
 import {
   float32Tensor,
   float32Values,
@@ -16,7 +17,9 @@ import { sam2Of } from "@consilium/shared/model/rfmedsam2.ts";
 import { rfmedsam2Trainable } from "@consilium/shared/model/rfmedsam2-parameters.ts";
 import { sam2Parameters } from "@consilium/shared/model/sam2-parameters.ts";
 import { initialSam2Weights } from "@consilium/shared/model/sam2-weights.ts";
+import { Provenance, provenanceFile } from "@consilium/shared/protocol/version-parts.ts";
 import t, { type Test } from "tap";
+import { Value } from "typebox/value";
 import { exitCodes } from "../../site-agent/exit-codes.ts";
 import { homeAt } from "../../site-agent/identity/home.ts";
 import { PHANTOM_CT_SITES } from "../fixtures/phantom/phantom-sites.ts";
@@ -102,13 +105,25 @@ async function startModel(folder: string, plan: string, t: Test): Promise<string
   const [checkpoint, out] = [join(folder, "sam2.safetensors"), join(folder, "start.safetensors")];
   await writeFile(checkpoint, writeTensorBundle(tensors));
   const words = ["start-model", "--plan", plan, "--checkpoint", checkpoint, "--out", out, "--json"];
-  const { sources } = JSON.parse(await ran(words));
+  const { sources } = JSON.parse(await ran([...words, "--by", "Dr. Example"]));
   t.match(sources, { prompter: "seed", sam2: /^unknown: SAM 2.1/, adapters: "seed" });
   const { tensors: written } = readTensorBundle(await readFile(out));
   const name = "image_encoder.trunk.patch_embed.proj.weight";
   const taken = written.get(`sam2.${name}`);
   const expected = drawn.get(name) ?? new Float32Array(0);
   t.ok(taken && float32Values(taken).every((value, index) => value === expected[index]), "as it was");
+  const sha256 = blobDigest(await readFile(checkpoint));
+  const stated: unknown = JSON.parse(await readFile(provenanceFile(out), "utf8"));
+  t.ok(Value.Check(Provenance, stated));
+  t.match(stated, {
+    claimedBy: "Dr. Example",
+    weights: { sha256: blobDigest(await readFile(out)) },
+    parts: [
+      { part: "prompter", origin: { kind: "seeded", seed: 1 } },
+      { part: "sam2", sha256, origin: { kind: "checkpoint", sha256, name: null } },
+      { part: "adapters", origin: { kind: "seeded", seed: 1 } },
+    ],
+  });
   await writeFile(checkpoint, writeTensorBundle(tensors.slice(1)));
   const refused = await siteCommand(words);
   t.match(refused.output, /1 missing: maskmem_tpos_enc/);

@@ -8,6 +8,7 @@ import { createLogger } from "@consilium/coordinator/logger.ts";
 import { MemoryLogStore, MemorySessionStore } from "@consilium/coordinator/persistence/memory-stores.ts";
 import type { LogStore, SessionStore } from "@consilium/coordinator/persistence/ports.ts";
 import type { Clock } from "@consilium/shared/base/clock.ts";
+import type { ParameterManifest } from "@consilium/shared/model/parameter-manifest.ts";
 import {
   type Document,
   documentDigest,
@@ -113,17 +114,20 @@ export async function openSmallStudy(
     study = "small",
     examples = 10,
     changes = {},
-  }: { study?: string; examples?: number; changes?: Record<string, unknown> } = {},
+    start = { kind: "seeded", seed: 1 },
+  }: {
+    study?: string;
+    examples?: number;
+    changes?: Record<string, unknown>;
+    start?: Record<string, unknown>;
+  } = {},
 ): Promise<OpenStudy> {
   const plan = smallPlan(
     study,
     sites.map(({ name }) => name),
     changes,
   );
-  const { status, body } = await federation.operator("POST", "/v1/studies", {
-    plan,
-    start: { kind: "seeded", seed: 1 },
-  });
+  const { status, body } = await federation.operator("POST", "/v1/studies", { plan, start });
   if (status !== 201) throw new Error(JSON.stringify(body));
   const digest = String(body["plan"]);
   for (const site of sites) {
@@ -149,8 +153,8 @@ export async function openSmallStudy(
 }
 
 /** Tensors of an update, all of one value. */
-export function smallDelta(value: number): Uint8Array {
-  const tensors = smallManifest.map(({ name, shape }) => {
+export function smallDelta(value: number, manifest: ParameterManifest = smallManifest): Uint8Array {
+  const tensors = manifest.map(({ name, shape }) => {
     const count = shape.reduce((product, size) => product * size, 1);
     return [name, { shape: [...shape], values: new Float32Array(count).fill(value) }] as const;
   });

@@ -2,7 +2,7 @@
 // command; nothing else reads the environment, knows the real clock or ends the process.
 
 import { readFileSync } from "node:fs";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { type BackendStarter, startedOnce } from "./commands/backend-choice.ts";
 import type { CommandContext } from "./commands/command-context.ts";
 import type { StartModelOptions } from "./commands/start-model.ts";
@@ -107,6 +107,7 @@ function addModels(): void {
     .requiredOption("--out <file>", "where the label map goes")
     .option("--keys <file>", "trusted public keys, one a line")
     .option("--mirror", "average over the mirror images that the plan allows", false)
+    .option("--stages", "also write what each stage of the answer says, beside the label map", false)
     .action(
       (
         options: SharedOptions & {
@@ -115,6 +116,7 @@ function addModels(): void {
           out: string;
           keys?: string;
           mirror: boolean;
+          stages: boolean;
         },
       ) =>
         run(options, async (context) => {
@@ -128,6 +130,14 @@ function addModels(): void {
     .option("--split <split>", "all, last-fifth, or a file whose validation cases are scored", "all")
     .option("--keys <file>", "trusted public keys, one a line")
     .option("--mirror", "average over the mirror images that the plan allows", false)
+    .addOption(
+      new Option(
+        "--stages <which>",
+        "of answers in stages: all of them, the automatic ones, or the answer alone",
+      )
+        .choices(["all", "automatic", "answer"])
+        .default("all"),
+    )
     .option("--baseline <kind>", "atlas: also score the voxel-wise atlas of the training cases", baseline)
     .option("--train-data <folder>", "the atlas's cases, where they are not the training part of the split")
     .action((options: SharedOptions & EvaluateFlags) =>
@@ -144,6 +154,7 @@ type EvaluateFlags = {
   readonly split: string;
   readonly keys?: string;
   readonly mirror: boolean;
+  readonly stages: "all" | "automatic" | "answer";
   readonly baseline?: "atlas";
   readonly trainData?: string;
 };
@@ -177,7 +188,10 @@ function addTrain(): void {
 function addStartModel(): void {
   command("start-model", "put together the weights that a study of rfmedsam2 starts from")
     .requiredOption("--plan <file>", "a plan, signed or not")
-    .option("--checkpoint <file>", "a checkpoint of SAM 2.1: .pt or .safetensors")
+    .option(
+      "--checkpoint <file>",
+      "a checkpoint of SAM 2.1, .pt or .safetensors, or none; pretrained-micro has its own",
+    )
     .option("--prompter <file>", "a model file whose prompter is taken")
     .option("--adapters <file>", "a model file whose adapters are taken")
     .option("--seed <number>", "what is not taken from a file is drawn", wholeNumber, 1)

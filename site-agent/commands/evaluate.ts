@@ -2,11 +2,12 @@
 // for, the voxel-wise atlas of training cases, which a trained network has to beat.
 
 import type { CaseId } from "../data/study-source.ts";
+import type { Labelmap, Volume } from "../data/volume.ts";
 import type { ExitReason } from "../exit-codes.ts";
 import { openModelFile, readTrustedKeys } from "../model-file.ts";
 import { atlasPredictor } from "../work/atlas-baseline.ts";
 import { scoreFolder } from "../work/score-folder.ts";
-import { segmenterOf, segmentVolume, stagesOf } from "../work/segmenter.ts";
+import { answerStage, segmenterOf, segmentVolume, stagesOf } from "../work/segmenter.ts";
 import { type SelectedCases, selectCases } from "../work/site-cohort.ts";
 import { type StageScores, stageScores } from "../work/stage-scores.ts";
 import { StudyError } from "../work/study-error.ts";
@@ -23,6 +24,8 @@ export type EvaluateOptions = {
   readonly split: string;
   readonly keys?: string;
   readonly mirror: boolean;
+  /** Where answers have stages: which of them, or the model's answer alone. */
+  readonly stages: "all" | "automatic" | "answer";
   readonly baseline?: "atlas";
   /** Where the atlas's cases are; the training part of the split where it is absent. */
   readonly trainData?: string;
@@ -76,17 +79,18 @@ async function modelTable(
 ): Promise<ModelTable> {
   const onCase = (done: number, total: number): void => context.remark(`case ${done} of ${total}`);
   const scoring = { plan, source, cases, onCase };
-  const staged = stagesOf(plan, weights, { mirror: options.mirror });
-  const stages = staged
-    ? await stageScores({ ...scoring, predict: staged.predict }).finally(() => staged.dispose())
-    : [];
-  const segmenter = segmenterOf(plan, weights, { mirror: options.mirror });
-  const scored = await scoreFolder({
-    ...scoring,
-    predict: (volume) => segmentVolume(volume, segmenter),
-  }).finally(() => segmenter.dispose());
+  const { mirror, stages: which } = options;
+  const staged = which === "answer" ? null : stagesOf(plan, weights, { mirror, which });
+  if (!staged) {
+    const segmenter = segmenterOf(plan, weights, { mirror });
+    const predict = (volume: Volume): Promise<Labelmap> => segmentVolume(volume, segmenter);
+    const scored = await scoreFolder({ ...scoring, predict }).finally(() => segmenter.dispose());
+    return { file, version, signer, ...scoreTable(scored, plan) };
+  }
+  const stages = await stageScores({ ...scoring, predict: staged.predict }).finally(() => staged.dispose());
   const tables = stages.map(({ scores, ...stage }) => ({ ...stage, ...scoreTable(scores, plan) }));
-  return { file, version, signer, ...scoreTable(scored, plan), ...(staged && { stages: tables }) };
+  const answer = stages.find(({ stage }) => stage === answerStage(plan));
+  return { file, version, signer, ...scoreTable(answer?.scores ?? [], plan), stages: tables };
 }
 
 function stageLines({ stages = [] }: ModelTable): string[] {

@@ -4,11 +4,11 @@
 import { gunzipSync } from "node:zlib";
 import { readNiftiImage } from "../data/nifti-file.ts";
 import { encodeLabelNifti } from "../data/nifti-write.ts";
-import { type Labelmap, labelCounts } from "../data/volume.ts";
+import { type Labelmap, labelCounts, type Volume } from "../data/volume.ts";
 import type { ExitReason } from "../exit-codes.ts";
 import { type ModelFile, openModelFile, readTrustedKeys } from "../model-file.ts";
 import { replaceFile } from "../store/durable-file.ts";
-import { segmenterOf, segmentVolume } from "../work/segmenter.ts";
+import { answerStage, segmenterOf, segmentVolume, stageMaps, stagesOf } from "../work/segmenter.ts";
 import { type BackendStarter, backendLines } from "./backend-choice.ts";
 import { type CommandContext, present } from "./command-context.ts";
 import { UsageError } from "./usage-error.ts";
@@ -19,10 +19,12 @@ export type PredictOptions = {
   readonly out: string;
   readonly keys?: string;
   readonly mirror: boolean;
+  /** Where the answer has stages, each beside `out`: `NAME.stage-0.nii.gz` and so on. */
+  readonly stages?: boolean;
 };
 
 export async function predictImage(
-  { model: path, image: imagePath, out, keys, mirror }: PredictOptions,
+  { model: path, image: imagePath, out, keys, mirror, stages = false }: PredictOptions,
   startBackend: BackendStarter,
   context: CommandContext,
 ): Promise<ExitReason> {
@@ -32,10 +34,13 @@ export async function predictImage(
   const backend = await startBackend();
   for (const line of backendLines(backend)) context.remark(line);
   if (orientation === "none") context.remark("The header states no orientation: left and right are a guess.");
-  const segmenter = segmenterOf(model.plan, model.weights, { mirror });
-  const labelmap = await segmentVolume(volume, segmenter).finally(() => segmenter.dispose());
+  const maps = stages ? await everyStage(model, volume, mirror) : new Map<string, Labelmap>();
+  const labelmap = maps.get(answerStage(model.plan)) ?? (await answerOf(model, volume, mirror));
   const file = await encodeLabelNifti(labelmap, header);
   await written(out, out.endsWith(".gz") ? file : gunzipSync(file));
+  for (const [stage, map] of maps) {
+    await written(out.replace(/\.nii(\.gz)?$/, `.${stage}.nii.gz`), await encodeLabelNifti(map, header));
+  }
   const labels = foundLabels(labelmap, model);
   present(
     context,
@@ -48,6 +53,22 @@ export async function predictImage(
     ],
   );
   return "done";
+}
+
+async function answerOf({ plan, weights }: ModelFile, volume: Volume, mirror: boolean): Promise<Labelmap> {
+  const segmenter = segmenterOf(plan, weights, { mirror });
+  return segmentVolume(volume, segmenter).finally(() => segmenter.dispose());
+}
+
+/** @throws UsageError where the model's answer has no stages */
+async function everyStage(
+  { plan, weights }: ModelFile,
+  volume: Volume,
+  mirror: boolean,
+): Promise<Map<string, Labelmap>> {
+  const staged = stagesOf(plan, weights, { mirror, which: "automatic" });
+  if (!staged) throw new UsageError("usage.stages");
+  return stageMaps({ volume, truth: null, plan }, staged.predict).finally(() => staged.dispose());
 }
 
 type FoundLabel = {

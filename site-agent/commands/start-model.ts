@@ -14,6 +14,7 @@ import { type Provenance, provenanceFile } from "@consilium/shared/protocol/vers
 import { openCheckpoint } from "../checkpoint/open-checkpoint.ts";
 import type { ExitReason } from "../exit-codes.ts";
 import { openModelFile } from "../model-file.ts";
+import { PRETRAINED_MICRO_FILE } from "../pretraining/pretrained-checkpoint.ts";
 import { replaceFile } from "../store/durable-file.ts";
 import { expectRecipe } from "../work/checked-documents.ts";
 import { StudyError } from "../work/study-error.ts";
@@ -24,7 +25,7 @@ import { UsageError } from "./usage-error.ts";
 
 export type StartModelOptions = {
   readonly plan: string;
-  /** A checkpoint of SAM 2.1. */
+  /** A checkpoint of SAM 2.1, or `none`; without it the one that comes with this project, where the plan has its size. */
   readonly checkpoint?: string;
   /** A model file of `unet-prompter`, or of `rfmedsam2`. */
   readonly prompter?: string;
@@ -50,7 +51,8 @@ export async function writeStartModel(
   const weights = new Map(architecture.initialWeights(plan.recipe.config, seed));
   const drawn: Source = { words: "seed", origin: { kind: "seeded", seed } };
   const sources: Record<Rfmedsam2Part, Source> = { prompter: drawn, sam2: drawn, adapters: drawn };
-  if (options.checkpoint !== undefined) sources.sam2 = await takeSam2(options.checkpoint, plan, weights);
+  const checkpoint = options.checkpoint ?? shippedCheckpoint(plan);
+  if (checkpoint !== NO_CHECKPOINT) sources.sam2 = await takeSam2(checkpoint, plan, weights);
   for (const part of ["prompter", "adapters"] as const) {
     const file = options[part];
     if (file !== undefined) sources[part] = await takePart(part, file, weights);
@@ -82,6 +84,13 @@ async function write(file: string, bytes: Uint8Array): Promise<void> {
   await replaceFile(file, bytes).catch((cause: unknown) => {
     throw new UsageError("usage.output", { cause });
   });
+}
+
+const NO_CHECKPOINT = "none";
+
+function shippedCheckpoint({ recipe }: StudyPlan): string {
+  const { sam2 } = parseRfmedsam2Config(recipe.config);
+  return "variant" in sam2 && sam2.variant === "pretrained-micro" ? PRETRAINED_MICRO_FILE : NO_CHECKPOINT;
 }
 
 type Weights = Map<string, Float32Array>;

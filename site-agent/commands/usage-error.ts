@@ -5,6 +5,7 @@ const REMEDIES = {
   "usage.split": "--split takes last-fifth or a file.",
   "usage.output": "The output file cannot be written; check the folder and its permissions.",
   "usage.output-name": "The output is a NIfTI file: give a name that ends in .nii.gz or .nii.",
+  "usage.stages": "The model's answer has no stages; leave --stages out.",
   "usage.start": "The start weights cannot be read; give a weights file, a model file, or seed:N.",
   "usage.seed": "A seed is a whole number from 0 to 4294967295.",
   "usage.confirmation":

@@ -62,13 +62,19 @@ export type StagePredictor = (
   tally: StageTally,
 ) => AsyncGenerator<ReadonlyMap<string, Float32Array>>;
 
+/**
+ * `automatic`: the stages of the answer itself. `all`: also what is left of it without its single parts, and upper limits
+ * from prompts that are drawn from the labels with a seed.
+ */
+export type AskedStages = { readonly which: "automatic" | "all"; readonly seed: number };
+
 /** A model with weights, ready for whatever the agent does with one. */
 export type RecipeModel = {
   readonly parameters: TrainedParameters;
   objective(material: TrainingMaterial): Objective;
   predictor(view: PredictionView): StackPredictor;
-  /** Where an answer has stages; seeded, because prompts from the labels are drawn. */
-  readonly stages?: (view: PredictionView, seed: number) => StagePredictor;
+  /** Where an answer has stages. */
+  readonly stages?: (view: PredictionView, asked: AskedStages) => StagePredictor;
   dispose(): void;
 };
 

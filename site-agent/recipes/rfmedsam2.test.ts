@@ -207,7 +207,7 @@ t.test(
     const config = smallRfmedsam2();
     const model = rfmedsam2.open(config, smallRfmedsam2Weights(config));
     const told = new Map<string, number>();
-    const predictor = expectDefined(model.stages?.(VIEW, 1), "stages");
+    const predictor = expectDefined(model.stages?.(VIEW, { which: "all", seed: 1 }), "stages");
     const tally = (stage: string): void => void told.set(stage, (told.get(stage) ?? 0) + 1);
     const slices: ReadonlyMap<string, Float32Array>[] = [];
     for await (const stages of predictor(squares(6), tally)) slices.push(stages);

@@ -29,7 +29,7 @@ function opened(model: Rfmedsam2): RecipeModel {
     objective: (material) => (trainsAdapters ? clipObjective(model, material) : prompter.objective(material)),
     predictor: (view) =>
       model.config.answer === "prompter" ? prompter.predictor(view) : rfmedsam2Predictor(model, view),
-    stages: (view, seed) => rfmedsam2Stages(model, view, seed),
+    stages: (view, asked) => rfmedsam2Stages(model, view, asked),
     dispose: () => model.dispose(),
   };
 }

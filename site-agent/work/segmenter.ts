@@ -4,7 +4,13 @@ import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import type { Labelmap, Volume } from "../data/volume.ts";
 import { prepare } from "../preprocessing/prepare.ts";
 import { LabelRestorer } from "../preprocessing/restore.ts";
-import type { PredictionView, StackPredictor, StagePredictor } from "../recipes/recipe.ts";
+import type {
+  AskedStages,
+  PredictionView,
+  StackPredictor,
+  StagePredictor,
+  StageTally,
+} from "../recipes/recipe.ts";
 import { findRecipe } from "../recipes/registry.ts";
 import type { WeightValues } from "./weights-file.ts";
 
@@ -35,10 +41,10 @@ function predictionView(plan: StudyPlan, { mirror }: MirrorChoice): PredictionVi
 export function stagesOf(
   plan: StudyPlan,
   weights: WeightValues,
-  choice: MirrorChoice,
+  { which, ...choice }: MirrorChoice & Pick<AskedStages, "which">,
 ): { readonly predict: StagePredictor; dispose(): void } | null {
   const model = findRecipe(plan.recipe).open(plan.recipe.config, weights);
-  const predict = model.stages?.(predictionView(plan, choice), plan.training.seed);
+  const predict = model.stages?.(predictionView(plan, choice), { which, seed: plan.training.seed });
   if (predict) return { predict, dispose: () => model.dispose() };
   model.dispose();
   return null;
@@ -50,4 +56,30 @@ export async function segmentVolume(volume: Volume, { plan, labels, predict }: S
   const restorer = new LabelRestorer(geometry, labels);
   for await (const probabilities of predict(slices, [...slices.keys()])) restorer.add(probabilities);
   return restorer.finish();
+}
+
+/** Every stage's label map on the volume's own grid. @param truth the volume's labels, which `all` stages prompt with */
+export async function stageMaps(
+  { volume, truth, plan }: { volume: Volume; truth: Labelmap | null; plan: StudyPlan },
+  predict: StagePredictor,
+  tally: StageTally = () => {},
+): Promise<Map<string, Labelmap>> {
+  const labels = [0, ...plan.labels.map(({ id }) => id)];
+  const contours = truth && { labelmap: truth, contoured: [] };
+  const { slices, geometry } = prepare(volume, contours, plan.preprocessing);
+  const restorers = new Map<string, LabelRestorer>();
+  for await (const answers of predict(slices, tally)) {
+    for (const [stage, shares] of answers) {
+      const restorer = restorers.get(stage) ?? new LabelRestorer(geometry, labels);
+      restorers.set(stage, restorer);
+      restorer.add(shares);
+    }
+  }
+  return new Map([...restorers].map(([stage, restorer]) => [stage, restorer.finish()]));
+}
+
+/** The stage that a plan takes for the model's answer. */
+export function answerStage({ recipe }: StudyPlan): string {
+  const { answer } = recipe.config;
+  return answer === "prompter" ? "stage-0" : String(answer);
 }

@@ -4,12 +4,11 @@
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import type { CaseId, StudySource } from "../data/study-source.ts";
 import { type Labelmap, makeLabelmap, type Volume } from "../data/volume.ts";
-import { prepare } from "../preprocessing/prepare.ts";
-import { LabelRestorer } from "../preprocessing/restore.ts";
 import type { StagePredictor, StageTally } from "../recipes/recipe.ts";
 import { withLargestParts } from "../refinement/largest-organ-part.ts";
 import { type FolderScoring, type StagedPredictor, scoreStages } from "./score-folder.ts";
 import type { CaseScores } from "./score-version.ts";
+import { stageMaps } from "./segmenter.ts";
 
 export type StageScores = {
   readonly stage: string;
@@ -55,25 +54,12 @@ function kindOf(stage: string): StageScores["kind"] {
   return stage.startsWith("truth-") ? "upper limit, prompted with the truth" : "automatic";
 }
 
-type LabelledVolume = { readonly volume: Volume; readonly truth: Labelmap; readonly plan: StudyPlan };
-
 async function predictStages(
-  { volume, truth, plan }: LabelledVolume,
+  labelled: { readonly volume: Volume; readonly truth: Labelmap; readonly plan: StudyPlan },
   predict: StagePredictor,
   tally: StageTally,
 ): Promise<Map<string, Labelmap>> {
-  const labels = [0, ...plan.labels.map(({ id }) => id)];
-  const contours = { labelmap: truth, contoured: [] };
-  const { slices, geometry } = prepare(volume, contours, plan.preprocessing);
-  const restorers = new Map<string, LabelRestorer>();
-  for await (const answers of predict(slices, tally)) {
-    for (const [stage, shares] of answers) {
-      const restorer = restorers.get(stage) ?? new LabelRestorer(geometry, labels);
-      restorers.set(stage, restorer);
-      restorer.add(shares);
-    }
-  }
-  const maps = new Map([...restorers].map(([stage, restorer]) => [stage, restorer.finish()]));
+  const maps = await stageMaps(labelled, predict, tally);
   const second = maps.get("stage-2");
   if (second) maps.set(LARGEST_PARTS, largestParts(second));
   return maps;

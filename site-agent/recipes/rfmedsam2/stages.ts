@@ -9,11 +9,11 @@ import { filledBoxLabels } from "../../prompts/pixel-box.ts";
 import { prompterPrompts } from "../../prompts/prompter-prompts.ts";
 import { pixelsOf, type StackSize } from "../../prompts/slice-size.ts";
 import { type TruthPromptKind, truthPrompt } from "../../prompts/truth-prompts.ts";
-import { mergedClip, refineRuns } from "../../refinement/refine-clip.ts";
+import { mergedClip, refineClip, refineRuns } from "../../refinement/refine-clip.ts";
 import type { RefinedObject } from "../../refinement/refine-objects.ts";
 import { type StitchedSlice, Stitcher } from "../../refinement/stitching.ts";
 import { classIndices, classTable } from "../../training/training-slice.ts";
-import type { PredictionView, StagePredictor, StageTally } from "../recipe.ts";
+import type { AskedStages, PredictionView, StagePredictor, StageTally } from "../recipe.ts";
 import type { RefinedWindow } from "./clip-windows.ts";
 import type { Rfmedsam2 } from "./model.ts";
 import { classShares, windowsOf } from "./predictor.ts";
@@ -22,14 +22,21 @@ import { refinementPlanOf } from "./refinement-plan-of.ts";
 /** Logits [classes, depth, height, width] of one window, by stage. */
 type WindowAnswers = ReadonlyMap<string, Float32Array>;
 
-export function rfmedsam2Stages(model: Rfmedsam2, view: PredictionView, seed: number): StagePredictor {
+export function rfmedsam2Stages(
+  model: Rfmedsam2,
+  view: PredictionView,
+  { which, seed }: AskedStages,
+): StagePredictor {
   return async function* stages(slices, tally) {
     const { height, width } = expectDefined(slices[0], "a volume has a slice");
     const classCount = view.labels.length;
     const volume = { depth: slices.length, height, width };
     const stitchers = new Map<string, Stitcher>();
     for await (const one of windowsOf(model, slices, view)) {
-      const answers = await windowAnswers(model, one, { view, seed, tally });
+      const answers =
+        which === "all"
+          ? await windowAnswers(model, one, { view, seed, tally })
+          : await automaticAnswers(model, one, tally);
       const finished = new Map<string, StitchedSlice[]>();
       for (const [stage, logits] of answers) {
         const stitcher = stitchers.get(stage) ?? new Stitcher(volume, classCount);
@@ -61,6 +68,25 @@ function* bySlice(
 
 type AnswerOptions = { readonly view: PredictionView; readonly seed: number; readonly tally: StageTally };
 
+/** The prompter alone, and both stages after it. */
+async function automaticAnswers(
+  model: Rfmedsam2,
+  one: RefinedWindow,
+  tally: StageTally,
+): Promise<WindowAnswers> {
+  const { stageOne, stageTwo } = await refineClip(one.output, one.port, refinementPlanOf(model));
+  const merge = merger(model, one, tally);
+  return new Map([
+    ["stage-0", prompterLogits(one)],
+    ["stage-1", merge("stage-1", stageOne, "prompter")],
+    ["stage-2", merge("stage-2", stageTwo, "prompter")],
+  ]);
+}
+
+function prompterLogits({ output }: RefinedWindow): Float32Array {
+  return output.probabilities.map((share) => Math.log(Math.max(share, SHARE_MIN)));
+}
+
 async function windowAnswers(
   model: Rfmedsam2,
   one: RefinedWindow,
@@ -84,7 +110,7 @@ async function windowAnswers(
   const run = (index: number): RefinedObject => expectDefined(refined[index], "a run");
   const [both, boxes, fromBoxes, fromPoints] = [run(0), run(1), run(2), run(3)];
   return new Map([
-    ["stage-0", output.probabilities.map((share) => Math.log(Math.max(share, SHARE_MIN)))],
+    ["stage-0", prompterLogits(one)],
     ["stage-1", merge("stage-1", both.stageOne, "prompter")],
     ["stage-2", merge("stage-2", both.stageTwo, "prompter")],
     ["stage-2-without-prompter-masks", merge("stage-2-without-prompter-masks", both.stageTwo, "model")],

@@ -4,6 +4,11 @@
 import { percentiles } from "../data/percentile.ts";
 import type { RgbPicture } from "./png.ts";
 
+export interface LabelledBox {
+  readonly label: number;
+  readonly box: { readonly x1: number; readonly y1: number; readonly x2: number; readonly y2: number };
+}
+
 export interface PictureSource {
   readonly width: number;
   readonly height: number;
@@ -11,6 +16,8 @@ export interface PictureSource {
   readonly intensities: Float32Array;
   readonly truth: Uint8Array | null;
   readonly prediction: Uint8Array | null;
+  /** Boxes round objects, in voxels with their last ones included, drawn in their labels' colours. */
+  readonly boxes?: readonly LabelledBox[];
   /** Screen pixels along each edge of a voxel. */
   readonly magnification: number;
 }
@@ -39,6 +46,7 @@ export function renderSlice(source: PictureSource): RgbPicture {
   };
   if (truth) drawOutlines(picture, source, { labels: truth, isDashed: false });
   if (prediction) drawOutlines(picture, source, { labels: prediction, isDashed: true });
+  for (const box of source.boxes ?? []) drawBox(picture, box, magnification);
   return picture;
 }
 
@@ -98,6 +106,25 @@ function drawOutlines(
       if (isInner || (isDashed && Math.floor((x + y) / DASH_PIXELS) % 2 === 1)) continue;
       picture.pixels.set(colourOf(label, isDashed), (y * picture.width + x) * 3);
     }
+  }
+}
+
+/** Along the outer edge of the voxels at its borders. */
+function drawBox(picture: RgbPicture, { label, box }: LabelledBox, magnification: number): void {
+  const inside = (value: number, size: number): number => Math.max(0, Math.min(size - 1, value));
+  const left = inside(Math.floor(box.x1 * magnification), picture.width);
+  const right = inside(Math.ceil((box.x2 + 1) * magnification) - 1, picture.width);
+  const top = inside(Math.floor(box.y1 * magnification), picture.height);
+  const bottom = inside(Math.ceil((box.y2 + 1) * magnification) - 1, picture.height);
+  const paint = (x: number, y: number): void =>
+    picture.pixels.set(colourOf(label, false), (y * picture.width + x) * 3);
+  for (let x = left; x <= right; x += 1) {
+    paint(x, top);
+    paint(x, bottom);
+  }
+  for (let y = top; y <= bottom; y += 1) {
+    paint(left, y);
+    paint(right, y);
   }
 }
 

@@ -1,12 +1,13 @@
-// Is the federation worth it? On every hospital's own validation volumes: the start model, each hospital training alone
-// with as many steps from the same start, the released federated model, and a voxel-wise atlas.
+// Is the federation worth it, and what does each part of the answer add? On every hospital's own validation volumes:
+// the base (SAM 2 as it was pretrained, behind the federated prompter), what each hospital trained alone with as many
+// steps, the released federated model, and a voxel-wise atlas; of the first three every stage of the answer.
 
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expectDefined } from "@consilium/shared/base/assert.ts";
-import { backendWords, type FederatedRun, studyName } from "./federated-run.ts";
+import type { FederatedRun } from "./federated-run.ts";
 import type { Hospital } from "./hospitals.ts";
-import type { DemoOptions } from "./options.ts";
+import { backendWords, type DemoOptions } from "./options.ts";
 import { ask, command, eachOf } from "./processes.ts";
 
 export type LabelScore = {
@@ -24,24 +25,36 @@ export type Scores = {
     readonly nsd1mm: number | null;
   };
 };
+/** Mean Dice of every stage: `stage-0` is the prompter alone. None where the recipe's answer has no stages. */
+export type StageDice = Readonly<Record<string, number | null>>;
+export const MODELS = ["base", "local", "federated"] as const;
+
 export type SiteComparison = {
   readonly site: string;
-  readonly start: Scores;
+  readonly base: Scores;
   /** What this hospital trained alone. */
   readonly local: Scores;
   /** Mean Dice of what each hospital trained alone, in the order of the hospitals: on this hospital's volumes. */
   readonly everyLocal: readonly { readonly trainedAt: string; readonly dice: number | null }[];
   readonly federated: Scores;
   readonly atlas: Scores | null;
+  readonly stages: Readonly<Record<(typeof MODELS)[number], StageDice>>;
 };
 export type ModelFiles = {
+  /** What the first phase starts from, and the last one. */
   readonly start: string;
+  readonly base: string;
   readonly federated: string;
   readonly local: ReadonlyMap<string, string>;
 };
 
-type Evaluation = {
-  readonly models: readonly (Scores & { readonly file: string })[];
+type ModelScores = Scores & {
+  readonly file: string;
+  readonly stages?: readonly (Scores & { readonly stage: string })[];
+};
+/** Of a single model the scores stand at the top. */
+type Evaluation = Partial<ModelScores> & {
+  readonly models?: readonly ModelScores[];
   readonly baseline: Scores | null;
 };
 type Say = (line: string) => void;
@@ -57,62 +70,66 @@ export async function exportModels({ options, hospitals, run, operator }: Compar
   const folder = join(options.out, "models");
   await mkdir(folder, { recursive: true });
   const log = join(options.out, "logs/coordinator.log");
-  const files = {
-    start: join(folder, "start.safetensors"),
-    federated: join(folder, "federated.safetensors"),
+  const exported = async (name: string, version: string): Promise<string> => {
+    const file = join(folder, `${name}.safetensors`);
+    await command("consilium", [...operator, "model", "export", version, "--out", file], log);
+    return file;
   };
-  await command("consilium", [...operator, "model", "export", run.startVersion, "--out", files.start], log);
-  await command("consilium", [...operator, "model", "export", run.version, "--out", files.federated], log);
+  const { phases, version } = run;
+  const start = await exported("start", expectDefined(phases[0], "a phase").startVersion);
+  const base =
+    phases.length === 1
+      ? start
+      : await exported("base", expectDefined(phases.at(-1), "a phase").startVersion);
   return {
-    ...files,
+    ...{ start, base, federated: await exported("federated", version) },
     local: new Map(hospitals.map(({ name }) => [name, join(folder, `local-${name}.safetensors`)])),
   };
 }
 
-/** The signed plan, as the coordinator gives it. */
-export async function savePlan({ options, run }: Comparing, token: string): Promise<string> {
-  const response = await fetch(`${run.url}/v1/studies/${studyName}/plan`, {
-    headers: { authorization: `Bearer ${token}` },
-  });
-  const { envelope } = (await response.json()) as { envelope: unknown }; // EnvelopeAnswer.
-  const file = join(options.out, "plan.signed.json");
-  await writeFile(file, JSON.stringify(envelope));
-  return file;
+/** The signed plans, as the coordinator gives them, phase by phase. */
+export async function savePlans({ options, run }: Comparing, token: string): Promise<string[]> {
+  const files: string[] = [];
+  for (const { study } of run.phases) {
+    const response = await fetch(`${run.url}/v1/studies/${study}/plan`, {
+      headers: { authorization: `Bearer ${token}` },
+    });
+    const { envelope } = (await response.json()) as { envelope: unknown }; // EnvelopeAnswer.
+    const file = join(options.out, `plan-${study}.signed.json`);
+    await writeFile(file, JSON.stringify(envelope));
+    files.push(file);
+  }
+  return files;
 }
 
+/** Every hospital goes through the phases by itself. */
 export async function trainAlone(
   { options, hospitals, say }: Comparing,
-  plan: string,
+  plans: readonly string[],
   files: ModelFiles,
 ): Promise<void> {
-  const steps = options.rounds * options.steps;
   await eachOf(hospitals, async ({ name, data, split, home }) => {
-    say(`${name} trains alone: ${steps} steps from the same start`);
     const out = files.local.get(name) ?? "";
-    const words = [
-      "--plan",
-      plan,
-      "--start",
-      files.start,
-      "--data",
-      data,
-      "--split",
-      split,
-      "--steps",
-      String(steps),
-      "--seed",
-      String(options.seed),
-      "--out",
-      out,
-    ];
-    const answer = await ask<{ seconds: number; loss: { first: number; last: number } }>(
-      "site",
-      ["train", ...words, "--home", home, "--json", ...backendWords(options)],
-      join(options.out, "logs", `${name}.local.log`),
-    );
-    say(
-      `${name} trained alone in ${answer.seconds.toFixed(0)} s: loss ${answer.loss.first.toFixed(3)} to ${answer.loss.last.toFixed(3)}`,
-    );
+    let start = files.start;
+    for (const [index, { trains, rounds, steps }] of options.phases.entries()) {
+      const isLast = index === options.phases.length - 1;
+      const to = isLast ? out : out.replace(/\.safetensors$/, `.${trains}.safetensors`);
+      const words = [
+        ...["--plan", expectDefined(plans[index], "a plan"), "--start", start, "--data", data],
+        ...["--split", split, "--steps", String(rounds * steps), "--seed", String(options.seed)],
+        ...["--out", to, "--home", home, "--json", ...backendWords(options)],
+      ];
+      const log = join(options.out, "logs", `${name}.local.log`);
+      const { seconds, loss } = await ask<{ seconds: number; loss: { first: number; last: number } }>(
+        "site",
+        ["train", ...words],
+        log,
+      );
+      say(
+        `${name} trained ${trains} alone, ${rounds * steps} steps in ${seconds.toFixed(0)} s: loss ${loss.first.toFixed(3)} to ${loss.last.toFixed(3)}`,
+      );
+      start = to;
+    }
   });
 }
 
@@ -122,38 +139,53 @@ export async function compare(
 ): Promise<SiteComparison[]> {
   const rows: SiteComparison[] = [];
   await eachOf(hospitals, async (hospital) => {
-    const locals = hospitals.map(({ name }) => files.local.get(name) ?? "");
-    const { models, baseline } = await ask<Evaluation>(
-      "site",
-      [
-        "evaluate",
-        ...[files.start, files.federated, ...locals].flatMap((file) => ["--model", file]),
-        ...["--data", hospital.data, "--split", hospital.split, "--home", hospital.home],
-        ...["--baseline", "atlas", "--json", ...backendWords(options)],
-      ],
-      join(options.out, "logs", `${hospital.name}.evaluate.log`),
+    const own = files.local.get(hospital.name) ?? "";
+    const others = hospitals.map(({ name }) => files.local.get(name) ?? "").filter((file) => file !== own);
+    const log = join(options.out, "logs", `${hospital.name}.evaluate.log`);
+    const evaluated = (models: readonly string[], words: readonly string[]): Promise<Evaluation> =>
+      ask<Evaluation>(
+        "site",
+        [
+          ...["evaluate", ...models.flatMap((file) => ["--model", file]), ...words],
+          ...["--data", hospital.data, "--split", hospital.split, "--home", hospital.home],
+          ...["--json", ...backendWords(options)],
+        ],
+        log,
+      );
+    const staged = await evaluated(
+      [files.base, files.federated, own],
+      ["--baseline", "atlas", "--stages", "automatic"],
     );
-    const scored = (file: string): Scores =>
-      scoresOf(
-        expectDefined(
-          models.find((one) => one.file === file),
-          "scores of a model",
-        ),
+    const answers = await evaluated(others, ["--stages", "answer"]);
+    const all = [staged, answers].flatMap(({ models, ...only }) => models ?? [only as ModelScores]); // One model alone.
+    const scored = (file: string): ModelScores =>
+      expectDefined(
+        all.find((one) => one.file === file),
+        "scores of a model",
       );
     rows.push({
       site: hospital.name,
-      start: scored(files.start),
-      local: scored(files.local.get(hospital.name) ?? ""),
-      everyLocal: hospitals.map(({ name }, at) => ({
+      base: scoresOf(scored(files.base)),
+      local: scoresOf(scored(own)),
+      everyLocal: hospitals.map(({ name }) => ({
         trainedAt: name,
-        dice: scored(locals[at] ?? "").mean.dice,
+        dice: scored(files.local.get(name) ?? "").mean.dice,
       })),
-      federated: scored(files.federated),
-      atlas: baseline && scoresOf(baseline),
+      federated: scoresOf(scored(files.federated)),
+      atlas: staged.baseline && scoresOf(staged.baseline),
+      stages: {
+        base: stagesOf(scored(files.base)),
+        local: stagesOf(scored(own)),
+        federated: stagesOf(scored(files.federated)),
+      },
     });
     say(`${hospital.name}: ${hospital.validationCases} validation volumes scored`);
   });
   return rows.sort((a, b) => (a.site < b.site ? -1 : 1));
+}
+
+function stagesOf({ stages = [] }: ModelScores): StageDice {
+  return Object.fromEntries(stages.map(({ stage, mean }) => [stage, mean.dice]));
 }
 
 function scoresOf({ labels, mean }: Scores): Scores {
@@ -168,26 +200,4 @@ function scoresOf({ labels, mean }: Scores): Scores {
 export function meanOfLocals({ everyLocal }: SiteComparison): number | null {
   const dice = everyLocal.flatMap((one) => one.dice ?? []);
   return dice.length === 0 ? null : dice.reduce((sum, value) => sum + value, 0) / dice.length;
-}
-
-/** The table as text. */
-export function comparisonTable(rows: readonly SiteComparison[]): string {
-  const columns = ["start", "atlas", "local", "federated"] as const;
-  const cell = (value: number | null | undefined): string =>
-    (value === null || value === undefined ? "-" : value.toFixed(4)).padStart(10);
-  const head = `${"Dice on own validation volumes".padEnd(34)}${columns.map((column) => column.padStart(10)).join("")}`;
-  const lines = rows.flatMap((row) => {
-    const labels = row.federated.labels.map(({ label }) => label);
-    const diceOf = (column: (typeof columns)[number], label: string): number | null | undefined =>
-      row[column]?.labels.find((one) => one.label === label)?.dice;
-    return [
-      ...labels.map(
-        (label) =>
-          `${`${row.site}  ${label}`.padEnd(34)}${columns.map((column) => cell(diceOf(column, label))).join("")}`,
-      ),
-      `${`${row.site}  mean`.padEnd(34)}${columns.map((column) => cell(row[column]?.mean.dice)).join("")}`,
-      `${"".padEnd(10)}mean of the ${row.everyLocal.length} local models ${cell(meanOfLocals(row))}`,
-    ];
-  });
-  return [head, ...lines].join("\n");
 }

@@ -1,57 +1,53 @@
-// The federation from nothing to a released version: coordinator, invitations, enrolment, a plan drafted from what the
-// sites tell, approvals, agents, rounds, release.
+// The federation from nothing to a released version: coordinator, invitations, enrolment, and for every phase a plan
+// drafted from what the sites tell, approvals, rounds, a release from which the next phase starts.
 
 import { readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type SiteId, siteId, studyId } from "@consilium/shared/base/brand.ts";
-import type { CohortFingerprint } from "@consilium/shared/model/cohort-fingerprint.ts";
-import { draftPlan } from "@consilium/shared/model/draft-plan.ts";
+import { expectDefined } from "@consilium/shared/base/assert.ts";
+import type { DraftOptions } from "@consilium/shared/model/draft-plan.ts";
 import type { Federation, Hospital } from "./hospitals.ts";
-import type { DemoOptions } from "./options.ts";
+import { backendWords, type DemoOptions, type DemoPhase } from "./options.ts";
+import { draftPhase, openPhase, type SiteFacts, siteFacts } from "./phases.ts";
 import { ask, command, eachOf, type Service, service } from "./processes.ts";
 import { watchStudy } from "./progress.ts";
+import { type PhaseRecords, phaseRecords, readLog } from "./records.ts";
 
-export const studyName = "demo";
+export type PhaseRun = PhaseRecords &
+  Pick<DemoPhase, "study" | "trains"> & {
+    readonly stepsPerRound: number;
+    readonly startVersion: string;
+    readonly released: string;
+  };
 
 export type FederatedRun = {
   readonly url: string;
+  readonly labels: DraftOptions["labels"];
+  readonly phases: readonly PhaseRun[];
+  /** Released by the last phase. */
   readonly version: string;
-  readonly startVersion: string;
-  readonly labels: readonly { id: number; name: string }[];
-  /** Per round and site, as the sites reported it: mean Dice of each label on the fixed slices. */
-  readonly rounds: readonly RoundScores[];
-  /** The start version and what each round made of it, with the digests of their weights. */
-  readonly versions: readonly {
-    readonly round: number;
-    readonly version: string;
-    readonly weights: string;
-  }[];
   readonly backends: readonly { site: string; name: string; isGpu: boolean }[];
-  /** Bytes of one update's tensors, and of all that were sent. */
-  readonly bytes: { readonly perUpdate: number; readonly updates: number; readonly weights: number };
-};
-export type RoundScores = {
-  readonly round: number;
-  readonly site: string;
-  readonly labels: readonly { label: number; dice: number | null }[];
-  readonly meanDice: number | null;
 };
 
-type CheckAnswer = {
-  data: { fingerprint: CohortFingerprint; labels: { label: number; name: string | null }[] };
-};
-type DraftSite = {
-  readonly site: SiteId;
-  readonly fingerprint: CohortFingerprint;
-  readonly labels: CheckAnswer["data"]["labels"];
-};
 type Say = (line: string) => void;
 
 export type Running = {
   readonly run: FederatedRun;
   readonly coordinator: Service;
   readonly operator: readonly string[];
+};
+
+/** What a phase is opened and watched with. */
+type Consortium = {
+  readonly options: DemoOptions;
+  readonly federation: Federation;
+  readonly facts: readonly SiteFacts[];
+  readonly operator: readonly string[];
+  readonly url: string;
+  readonly token: string;
+  readonly say: Say;
+  /** Ends where a process ends that should not. */
+  readonly broken: Promise<unknown>;
 };
 
 export async function runFederation(
@@ -68,33 +64,53 @@ export async function runFederation(
   say("starting the coordinator");
   const coordinator = service("consilium", [...operator, "serve", "--port", "0"], log);
   const url = await Promise.race([untilListening(data), coordinator.ended.then(() => "")]);
-  await enrolAll(federation.hospitals, { operator, logs, say });
-  const plan = await draft(options, federation, { logs, say });
-  const planFile = join(out, "plan.json");
-  await writeFile(planFile, `${JSON.stringify(plan, null, 2)}\n`);
-  const opened = await ask<{ last: string }>(
-    "consilium",
-    [...operator, "--json", "study", "open", planFile, "--seed", String(options.seed)],
-    log,
-  );
-  say(
-    `study opened: ${plan.training.stepsPerRound} steps a round, ${plan.rounds.count} rounds, labels ${plan.labels.map(({ name }) => name).join(", ")}`,
-  );
   const token = readFileSync(join(data, "operator.token"), "utf8").trim();
-  const watcher = watchStudy({ url, token, study: studyName, rounds: options.rounds, print: say });
-  const agents = await startAgents(federation.hospitals, options, logs);
-  await Promise.race([watcher.finished, coordinator.ended, ...agents.map(({ ended }) => ended)]);
+  await enrolAll(federation.hospitals, { operator, logs, say });
+  const facts = await siteFacts(options, federation, { logs, say });
+  const agents = federation.hospitals.map(({ name, home }) =>
+    service("site", ["run", "--home", home, ...backendWords(options)], join(logs, `${name}.log`)),
+  );
+  const broken = Promise.race([coordinator.ended, ...agents.map(({ ended }) => ended)]);
+  const consortium = { options, federation, facts, operator, url, token, say, broken };
+  const ended: Omit<PhaseRun, keyof PhaseRecords>[] = [];
+  let labels: DraftOptions["labels"] = [];
+  for (const phase of options.phases) {
+    const { run, plan } = await runPhase(phase, consortium);
+    labels = plan.labels;
+    ended.push(run);
+  }
+  await Promise.all(agents.map((agent) => agent.stop()));
+  const records = await readLog(operator, log);
+  const phases = ended.map((phase) => ({ ...phase, ...phaseRecords(records, phase.study) }));
+  const version = expectDefined(phases.at(-1), "a phase").released;
+  const backends = new Map(phases.flatMap((phase) => phase.backends.map((one) => [one.site, one])));
+  const run = { url, labels, phases, version, backends: [...backends.values()] };
+  return { run, coordinator, operator };
+}
+
+async function runPhase(phase: DemoPhase, consortium: Consortium) {
+  const { options, federation, facts, operator, url, token, say, broken } = consortium;
+  const { study, trains, rounds, steps } = phase;
+  const logs = join(options.out, "logs");
+  const plan = draftPhase(phase, options, federation, facts);
+  const file = join(options.out, `plan-${study}.json`);
+  await writeFile(file, `${JSON.stringify(plan, null, 2)}\n`);
+  const startVersion = await openPhase(phase, options, { operator, logs, file });
+  const what = options.recipe === "unet-prompter" ? "the network" : `the ${trains} of RFMedSAM 2`;
+  say(
+    `study ${study} opened for ${what}: ${rounds} rounds of ${steps} steps, labels ${plan.labels.map(({ name }) => name).join(", ")}`,
+  );
+  const watcher = watchStudy({ url, token, study, rounds, print: say });
+  await approveAll(federation.hospitals, logs, study);
+  await Promise.race([watcher.finished, broken]);
   watcher.close();
   const { released } = await ask<{ released: string }>(
     "consilium",
-    [...operator, "--json", "model", "release", studyName, "--reason", "best of the demo"],
-    log,
+    [...operator, "--json", "model", "release", study, "--reason", "best of the demo"],
+    join(logs, "coordinator.log"),
   );
   say(`released: version ${released.slice(0, 12)}`);
-  await Promise.all(agents.map((agent) => agent.stop()));
-  const records = await readLog(operator, log);
-  const run = { url, version: released, startVersion: opened.last, labels: plan.labels, ...summary(records) };
-  return { run, coordinator, operator };
+  return { plan, run: { study, trains, stepsPerRound: steps, startVersion, released } };
 }
 
 export async function enrolAll(
@@ -113,76 +129,12 @@ export async function enrolAll(
   });
 }
 
-/** Each hospital looks at its own images; only sizes, spacings and intensity statistics go to whoever drafts the plan. */
-export async function draft(
-  options: DemoOptions,
-  { hospitals, labelNames }: Federation,
-  { logs, say }: { logs: string; say: Say },
-) {
-  const checks: DraftSite[] = [];
-  await eachOf(hospitals, async ({ name, data, home, split }) => {
-    const words = [
-      "check",
-      "--home",
-      home,
-      "--data",
-      data,
-      "--split",
-      split,
-      "--json",
-      ...backendWords(options),
-    ];
-    const answer = await ask<CheckAnswer>("site", words, join(logs, `${name}.log`));
-    checks.push({ site: siteId(name), fingerprint: answer.data.fingerprint, labels: answer.data.labels });
-    const { cases, modality } = answer.data.fingerprint;
-    say(
-      `${name}: ${cases} ${modality === "mixed" ? "CT and MR" : modality} volumes, labels ${answer.data.labels.map(({ label, name: known }) => known ?? labelNames.get(label) ?? label).join(", ")}`,
-    );
-  });
-  const ids = new Set([
-    ...labelNames.keys(),
-    ...checks.flatMap(({ labels }) => labels.map(({ label }) => label)),
-  ]);
-  const labels = [...ids]
-    .sort((a, b) => a - b)
-    .map((id) => ({ id, name: labelNames.get(id) ?? `label ${id}` }));
-  return draftPlan({
-    study: studyId(studyName),
-    title: options.data === null ? "Phantom CT and MR at three hospitals" : "A federation on one machine",
-    labels,
-    sites: checks
-      .map(({ site, fingerprint }) => ({ site, fingerprint }))
-      .sort((a, b) => (a.site < b.site ? -1 : 1)),
-    size: options.size,
-    partialLabels: options.partialLabels,
-    rounds: options.rounds,
-    stepsPerRound: options.steps,
-    batchSize: options.batchSize,
-    seed: options.seed,
-  });
-}
-
-async function startAgents(
-  hospitals: readonly Hospital[],
-  options: DemoOptions,
-  logs: string,
-): Promise<Service[]> {
-  await approveAll(hospitals, logs);
-  return hospitals.map(({ name, home }) =>
-    service("site", ["run", "--home", home, ...backendWords(options)], join(logs, `${name}.log`)),
-  );
-}
-
 /** Every hospital reads the plan and agrees to it. */
-export async function approveAll(hospitals: readonly Hospital[], logs: string): Promise<void> {
+export async function approveAll(hospitals: readonly Hospital[], logs: string, study: string): Promise<void> {
   await eachOf(hospitals, async ({ name, home, data, split }) => {
     const words = ["--home", home, "--data", data, "--split", split, "--approver", "demo", "--yes"];
-    await command("site", ["approve", studyName, ...words], join(logs, `${name}.log`));
+    await command("site", ["approve", study, ...words], join(logs, `${name}.log`));
   });
-}
-
-export function backendWords({ backend }: DemoOptions): string[] {
-  return backend === null ? [] : ["--backend", backend];
 }
 
 export async function untilListening(data: string): Promise<string> {
@@ -195,82 +147,4 @@ export async function untilListening(data: string): Promise<string> {
     }
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
-}
-
-type LogRecord = { kind: string; [key: string]: unknown };
-const pageEntries = 500;
-
-async function readLog(operator: readonly string[], log: string): Promise<LogRecord[]> {
-  const records: LogRecord[] = [];
-  for (;;) {
-    const { output } = await command(
-      "consilium",
-      [
-        ...operator,
-        "--json",
-        "audit",
-        "show",
-        "--from",
-        String(records.length),
-        "--limit",
-        String(pageEntries),
-      ],
-      log,
-    );
-    const page = output
-      .split("\n")
-      .filter((line) => line)
-      .map((line) => (JSON.parse(line) as { record: LogRecord }).record); // Leaves of the log.
-    records.push(...page);
-    if (page.length < pageEntries) return records;
-  }
-}
-
-type Payload = {
-  report: { labels: { label: number; meanDice: number | null }[]; meanDice: number | null };
-  delta: { bytes: number };
-  backend: { name: string; isGpu: boolean };
-};
-
-function summary(
-  records: readonly LogRecord[],
-): Pick<FederatedRun, "rounds" | "versions" | "backends" | "bytes"> {
-  const of = (kind: string): LogRecord[] => records.filter((record) => record.kind === kind);
-  const payload = (record: LogRecord): Payload => {
-    const { payload: text } = record["envelope"] as { payload: string }; // These records carry an envelope.
-    return JSON.parse(Buffer.from(text, "base64").toString()) as Payload; // Checked when it was recorded.
-  };
-  const roundOf = new Map(
-    of("version.created").map((record) => [record["version"], Number(record["round"])]),
-  );
-  const rounds = of("evaluation.reported").map((record) => {
-    const { labels, meanDice } = payload(record).report;
-    return {
-      round: roundOf.get(record["version"]) ?? 0,
-      site: String(record["site"]),
-      labels: labels.map((one) => ({ label: one.label, dice: one.meanDice })),
-      meanDice,
-    };
-  });
-  const updates = of("update.accepted").map((record) => ({
-    site: String(record["site"]),
-    ...payload(record),
-  }));
-  const backends = new Map(
-    updates.map(({ site, backend }) => [site, { site, name: backend.name, isGpu: backend.isGpu }]),
-  );
-  const versions = of("version.created").map((record) => {
-    const { sha256, bytes } = record["weights"] as { sha256: string; bytes: number }; // Of the record's schema.
-    return { round: Number(record["round"]), version: String(record["version"]), weights: sha256, bytes };
-  });
-  return {
-    rounds,
-    versions: versions.map(({ round, version, weights }) => ({ round, version, weights })),
-    backends: [...backends.values()],
-    bytes: {
-      perUpdate: updates[0]?.delta.bytes ?? 0,
-      updates: updates.reduce((sum, { delta }) => sum + delta.bytes, 0),
-      weights: versions[0]?.bytes ?? 0,
-    },
-  };
 }

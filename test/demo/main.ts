@@ -4,7 +4,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { compare, comparisonTable, exportModels, savePlan, trainAlone } from "./comparison.ts";
+import { compare, exportModels, savePlans, trainAlone } from "./comparison.ts";
+import { comparisonTable } from "./comparison-table.ts";
 import { cpuSeconds } from "./cpu-time.ts";
 import { type Running, runFederation } from "./federated-run.ts";
 import { type Federation, makeHospitals } from "./hospitals.ts";
@@ -47,7 +48,7 @@ async function afterwards(
   const comparing = { options, hospitals, run, operator, say };
   const token = readFileSync(join(options.out, "coordinator/operator.token"), "utf8").trim();
   const files = await exportModels(comparing);
-  const plan = await savePlan(comparing, token);
+  const plans = await savePlans(comparing, token);
   const evidence = await verifyEvidence(options, run.version, operator);
   say(`evidence bundle of ${(evidence.bundleBytes / 1e6).toFixed(2)} MB: ${evidence.verdict}`);
   const log = await command(
@@ -63,14 +64,13 @@ async function afterwards(
   );
   const sent = await bytesSent(options, federation);
   await coordinator.stop(); // Everything from here on needs no coordinator.
-  await trainAlone(comparing, plan, files);
+  await trainAlone(comparing, plans, files);
   const comparison = await compare(comparing, files);
   const pictures = await drawPictures(options, hospitals, files.federated);
   const { url: _, ...federated } = run;
   const report: Report = {
     options: {
-      rounds: options.rounds,
-      stepsPerRound: options.steps,
+      recipe: options.recipe,
       seed: options.seed,
       data: options.data === null ? "phantom" : "given",
     },

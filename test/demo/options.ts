@@ -3,6 +3,18 @@
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 
+export type DemoRecipe = "rfmedsam2" | "unet-prompter";
+
+/** A study of the demo: phase 1 trains the network that prompts, phase 2 the adapters of SAM 2 behind it. */
+export type DemoPhase = {
+  readonly study: string;
+  readonly trains: "prompter" | "adapters";
+  readonly rounds: number;
+  readonly steps: number;
+  /** Slices of a step, or clips of slices where adapters are trained. */
+  readonly batchSize: number;
+};
+
 export type DemoOptions = {
   /** Real volumes; null draws phantoms. */
   readonly data: string | null;
@@ -10,11 +22,9 @@ export type DemoOptions = {
   readonly sites: string | null;
   readonly labels: readonly string[] | null;
   readonly partialLabels: "per-site" | "per-case";
-  readonly rounds: number;
-  readonly steps: number;
-  /** Slices of a step: the phantoms are learnt sooner from many small steps. */
-  readonly batchSize: number;
-  readonly recipe: string;
+  readonly recipe: DemoRecipe;
+  /** One study each, in their order. */
+  readonly phases: readonly DemoPhase[];
   readonly size: "small" | "medium" | "large";
   readonly backend: string | null;
   readonly seed: number;
@@ -29,9 +39,12 @@ export const usage = `usage: npm run demo -- [options]
   --sites FILE#NAME   which cases belong to which hospital; without it they are dealt out to three
   --labels A,B,...    names of the labels 1, 2, ... where there is no dataset.json
   --partial-labels W  per-site (default) or per-case: when an organ that is not drawn was not contoured
-  --rounds N          federated rounds
-  --steps N           training steps of each site in each round
-  --recipe NAME       unet-prompter
+  --recipe NAME       rfmedsam2 (default): SAM 2.1 with adapters behind a network that prompts it;
+                      unet-prompter: that network alone
+  --rounds N          federated rounds of the network
+  --steps N           its training steps at each site in each round
+  --adapter-rounds N  the same of the adapters
+  --adapter-steps N
   --size NAME         small, medium or large network
   --backend NAME      compute backend of every site; chosen by each site where it is not given
   --seed N            of the start model, the training and the phantoms
@@ -42,11 +55,19 @@ export class DemoUsageError extends Error {
   override name = "DemoUsageError";
 }
 
+type WholeNumber = "rounds" | "steps" | "adapter-rounds" | "adapter-steps" | "seed";
+type Length = { readonly rounds: number; readonly steps: number };
+type Lengths = { readonly prompter: Length; readonly adapters: Length };
+
+const QUICK: Lengths = { prompter: { rounds: 2, steps: 6 }, adapters: { rounds: 1, steps: 2 } };
+const PHANTOMS: Lengths = { prompter: { rounds: 6, steps: 60 }, adapters: { rounds: 3, steps: 16 } };
+const REAL: Lengths = { prompter: { rounds: 8, steps: 150 }, adapters: { rounds: 6, steps: 50 } };
+
 /** @throws DemoUsageError with every fault */
 export function readOptions(words: readonly string[]): DemoOptions {
   const faults: string[] = [];
   const values = parsed(words);
-  const whole = (name: "rounds" | "steps" | "seed", fallback: number): number => {
+  const whole = (name: WholeNumber, fallback: number): number => {
     const text = values[name];
     if (text === undefined) return fallback;
     const value = Number(text);
@@ -56,13 +77,9 @@ export function readOptions(words: readonly string[]): DemoOptions {
   };
   const isQuick = values.quick === true;
   const isReal = values.data !== undefined;
-  const defaults = isQuick
-    ? { rounds: 2, steps: 6 }
-    : isReal
-      ? { rounds: 8, steps: 200 }
-      : { rounds: 8, steps: 50 };
+  const defaults = isQuick ? QUICK : isReal ? REAL : PHANTOMS;
   const oneOf = <T extends string>(
-    name: "size" | "partial-labels",
+    name: "size" | "partial-labels" | "recipe",
     fallback: T,
     allowed: readonly T[],
   ): T => {
@@ -76,9 +93,17 @@ export function readOptions(words: readonly string[]): DemoOptions {
     "per-site",
     "per-case",
   ]);
-  const recipe = values.recipe ?? "unet-prompter";
-  if (recipe !== "unet-prompter")
-    faults.push(`--recipe ${recipe} is not known; this version has unet-prompter`);
+  const recipe = oneOf<DemoRecipe>("recipe", "rfmedsam2", ["rfmedsam2", "unet-prompter"]);
+  const prompter: DemoPhase = {
+    ...{ study: "demo", trains: "prompter", batchSize: isReal ? 4 : 2 },
+    rounds: whole("rounds", defaults.prompter.rounds),
+    steps: whole("steps", defaults.prompter.steps),
+  };
+  const adapters: DemoPhase = {
+    ...{ study: "demo-adapters", trains: "adapters", batchSize: 1 },
+    rounds: whole("adapter-rounds", defaults.adapters.rounds),
+    steps: whole("adapter-steps", defaults.adapters.steps),
+  };
   if (values.sites !== undefined && !/^[^#]+#[^#]+$/.test(values.sites))
     faults.push("--sites has the form FILE#NAME");
   const options = {
@@ -86,10 +111,8 @@ export function readOptions(words: readonly string[]): DemoOptions {
     sites: values.sites ?? null,
     labels: values.labels?.split(",").map((name) => name.trim()) ?? null,
     partialLabels,
-    rounds: whole("rounds", defaults.rounds),
-    steps: whole("steps", defaults.steps),
-    batchSize: isReal ? 4 : 2,
     recipe,
+    phases: recipe === "rfmedsam2" ? [prompter, adapters] : [prompter],
     size,
     backend: values.backend ?? null,
     seed: whole("seed", 1),
@@ -99,6 +122,10 @@ export function readOptions(words: readonly string[]): DemoOptions {
   };
   if (faults.length > 0) throw new DemoUsageError(`${faults.join("\n")}\n\n${usage}`);
   return options;
+}
+
+export function backendWords({ backend }: Pick<DemoOptions, "backend">): string[] {
+  return backend === null ? [] : ["--backend", backend];
 }
 
 function parsed(words: readonly string[]) {
@@ -112,6 +139,8 @@ function parsed(words: readonly string[]) {
         "partial-labels": { type: "string" },
         rounds: { type: "string" },
         steps: { type: "string" },
+        "adapter-rounds": { type: "string" },
+        "adapter-steps": { type: "string" },
         recipe: { type: "string" },
         size: { type: "string" },
         backend: { type: "string" },

@@ -4,8 +4,8 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { lineChart } from "./chart.ts";
-import { meanOfLocals, type SiteComparison } from "./comparison.ts";
-import type { FederatedRun } from "./federated-run.ts";
+import { MODELS, meanOfLocals, type SiteComparison } from "./comparison.ts";
+import type { FederatedRun, PhaseRun } from "./federated-run.ts";
 import type { Picture } from "./pictures.ts";
 
 export type Verified = {
@@ -17,8 +17,7 @@ export type Verified = {
 };
 export type Report = {
   readonly options: {
-    readonly rounds: number;
-    readonly stepsPerRound: number;
+    readonly recipe: string;
     readonly seed: number;
     readonly data: "phantom" | "given";
   };
@@ -43,13 +42,14 @@ function page(report: Report, pictures: readonly Picture[]): string {
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>Consilium: three hospitals, one model</title><style>${style}</style></head><body>
 <header><h1>Three hospitals trained one model</h1>
-<p>${report.comparison.length} sites, ${report.options.rounds} rounds of ${report.options.stepsPerRound} steps, seed ${report.options.seed}, ${report.options.data === "phantom" ? "drawn phantoms" : "real volumes"}. No image left its hospital.</p>
+<p>${report.comparison.length} sites, ${federation.phases.map(lengthOf).join(", then ")}; seed ${report.options.seed}, ${report.options.data === "phantom" ? "drawn phantoms" : "real volumes"}. No image left its hospital.</p>
 <p class="verdict ${evidence.verdict === "verified" ? "good" : "bad"}">Evidence of version <code>${federation.version.slice(0, 16)}</code>: ${html(evidence.verdict)} by the offline verifier</p>
 ${isGpu ? "" : '<p class="note">Trained without a GPU.</p>'}</header>
 <section><h2>Dice on each hospital's own validation volumes</h2>${comparison(report.comparison)}
-<p class="note">Local: the hospital alone, same start, same number of steps; below it, what the three models that were trained alone score here on average. Atlas: the voxel-wise atlas of its own training labels. HD95 in mm in brackets.</p></section>
-<section><h2>Round by round</h2>${curves(federation)}<p class="note">Mean Dice on a fixed set of slices, as each site reported it.</p></section>
-<section><h2>Image, truth, prediction</h2>${pictures.map(({ site, png }) => `<figure><img alt="${html(site)}: image, truth, prediction" src="data:image/png;base64,${Buffer.from(png).toString("base64")}"><figcaption>${html(site)}: image, truth, prediction</figcaption></figure>`).join("")}</section>
+<p class="note">${report.options.recipe === "rfmedsam2" ? "Base: SAM 2.1 as it was pretrained on drawn shapes, behind the federated prompter, with adapters that change nothing. " : "Base: the start model. "}Local: the hospital alone, same start, same number of steps; below it, what the three models that were trained alone score here on average. Atlas: the voxel-wise atlas of its own training labels. HD95 in mm in brackets.</p></section>
+${stageSection(report.comparison)}
+<section><h2>Round by round</h2>${federation.phases.map((phase) => `<h3>${html(phaseTitle(phase, report))}</h3>${curves(phase, federation.labels)}`).join("")}<p class="note">Mean Dice of the answer on a fixed set of slices, as each site reported it.</p></section>
+<section><h2>What the released model sees</h2>${pictures.map(({ site, panels, png }) => `<figure><img alt="${html(`${site}: ${panels.join(", ")}`)}" src="data:image/png;base64,${Buffer.from(png).toString("base64")}"><figcaption>${html(`${site}: ${panels.join(", ")}`)}</figcaption></figure>`).join("")}<p class="note">Boxes: the largest part of each organ that the prompter sees in the slice, a little widened; with it, its mask is asked about.</p></section>
 <section><h2>Lineage of the released version</h2><ol class="lineage">${evidence.facts.map((fact) => `<li>${html(fact)}</li>`).join("")}</ol>${evidence.faults.map((fault) => `<p class="bad">${html(fault)}</p>`).join("")}</section>
 <section><h2>What left the hospitals</h2>${sent(report)}</section>
 <footer>${report.cpuSeconds.toFixed(0)} CPU seconds over all processes, ${report.wallSeconds.toFixed(0)} seconds on the clock. Backends: ${federation.backends.map(({ site, name }) => `${html(site)} ${html(name)}`).join(", ")}.</footer>
@@ -58,7 +58,7 @@ ${isGpu ? "" : '<p class="note">Trained without a GPU.</p>'}</header>
 }
 
 function comparison(rows: readonly SiteComparison[]): string {
-  const columns = ["start", "atlas", "local", "federated"] as const;
+  const columns = ["atlas", "base", "local", "federated"] as const;
   const cell = (
     dice: number | null | undefined,
     hd95Mm: number | null | undefined,
@@ -93,7 +93,7 @@ function comparison(rows: readonly SiteComparison[]): string {
   return `<table><thead><tr><th></th>${columns.map((column) => `<th>${column}</th>`).join("")}</tr></thead>${body.join("")}</table>`;
 }
 
-function curves({ rounds, labels }: Omit<FederatedRun, "url">): string {
+function curves({ rounds }: PhaseRun, labels: FederatedRun["labels"]): string {
   const sites = [...new Set(rounds.map(({ site }) => site))].sort();
   const overall = lineChart({
     title: "Mean over organs",
@@ -118,12 +118,46 @@ function curves({ rounds, labels }: Omit<FederatedRun, "url">): string {
   return `<div class="charts">${[overall, ...perLabel].join("")}</div>`;
 }
 
-function sent({ sent: rows, federation }: Report): string {
+const STAGES = { "stage-0": "prompter alone", "stage-1": "stage 1", "stage-2": "stage 2" } as const;
+
+/** Empty where the answers have no stages. */
+function stageSection(rows: readonly SiteComparison[]): string {
+  if (rows.every(({ stages }) => Object.keys(stages.federated).length === 0)) return "";
+  const body = rows.map(({ site, stages }) => {
+    const lines = Object.entries(STAGES).map(([stage, words]) => {
+      const cells = MODELS.map((model) => `<td>${stages[model][stage]?.toFixed(3) ?? "–"}</td>`);
+      return `<tr><th>${words}</th>${cells.join("")}</tr>`;
+    });
+    return `<tbody><tr class="site"><th colspan="4">${html(site)}</th></tr>${lines.join("")}</tbody>`;
+  });
+  return `<section><h2>Stage by stage</h2><table><thead><tr><th>mean Dice</th>${MODELS.map((model) => `<th>${model}</th>`).join("")}</tr></thead>${body.join("")}</table>
+<p class="note">The prompter's boxes and masks ask SAM 2 slice by slice (stage 1), then again with the memory of other slices (stage 2). All three are automatic: no label was looked at.</p></section>`;
+}
+
+function phaseTitle({ trains }: PhaseRun, { options }: Report): string {
+  return options.recipe === "unet-prompter"
+    ? "The network"
+    : trains === "prompter"
+      ? "The prompter"
+      : "The adapters";
+}
+
+function lengthOf({ versions, stepsPerRound, trains }: PhaseRun): string {
+  return `${versions.length - 1} rounds of ${stepsPerRound} steps for the ${trains}`;
+}
+
+function sent(report: Report): string {
+  const { sent: rows, federation } = report;
   const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(2)} MB`;
+  const phases = federation.phases.map((phase) => {
+    const { perUpdate, updates, weights } = phase.bytes;
+    return `<tr><th>${html(phaseTitle(phase, report))}</th><td>${megabytes(perUpdate)}</td><td>${((100 * perUpdate) / weights).toFixed(1)} %</td><td>${megabytes(updates)}</td></tr>`;
+  });
   const lines = rows.map(
     ({ site, wireBytes }) => `<tr><th>${html(site)}</th><td>${megabytes(wireBytes)}</td></tr>`,
   );
-  return `<p>One update: ${megabytes(federation.bytes.perUpdate)}. All updates together: ${megabytes(federation.bytes.updates)}. A whole model: ${megabytes(federation.bytes.weights)}.</p>
+  return `<p>A whole model in float32: ${megabytes(federation.phases[0]?.bytes.weights ?? 0)}.</p>
+<table><thead><tr><th></th><th>one update of one round</th><th>of a whole model</th><th>all updates</th></tr></thead><tbody>${phases.join("")}</tbody></table>
 <table><thead><tr><th></th><th>every byte that left, framing included</th></tr></thead><tbody>${lines.join("")}</tbody></table>`;
 }
 
@@ -138,7 +172,7 @@ const style = `
 :root{color-scheme:light dark;--ink:#1b2330;--paper:#fbfbf9;--line:#d8dbe0;--soft:#5d6775;--good:#0a7d55;--bad:#b3261e;--best:#e7f3ee}
 @media (prefers-color-scheme:dark){:root{--ink:#e6e9ee;--paper:#14181f;--line:#333b47;--soft:#9aa5b4;--good:#4cc79a;--bad:#ff8a80;--best:#16352b}}
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:960px;margin:0 auto;padding:24px}
-h1{font-size:26px;margin:0 0 4px}h2{font-size:18px;margin:36px 0 10px;border-bottom:1px solid var(--line);padding-bottom:4px}
+h1{font-size:26px;margin:0 0 4px}h3{font-size:15px;margin:18px 0 6px}h2{font-size:18px;margin:36px 0 10px;border-bottom:1px solid var(--line);padding-bottom:4px}
 .note,footer{color:var(--soft);font-size:13px}footer{margin-top:40px;border-top:1px solid var(--line);padding-top:10px}
 .verdict{font-weight:600}.good{color:var(--good)}.bad{color:var(--bad)}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:3px 14px;text-align:right;border-bottom:1px solid var(--line)}

@@ -25,8 +25,18 @@ const hospitals = ["hospital-a", "hospital-b", "hospital-c"];
 const words = ["--quick", "--steps", "4", "--backend", "wasm"];
 
 type DemoReport = {
-  readonly federation: { readonly version: string; readonly versions: { round: number; weights: string }[] };
-  readonly comparison: readonly { readonly site: string; readonly federated: { mean: { dice: number } } }[];
+  readonly federation: {
+    readonly version: string;
+    readonly phases: readonly {
+      readonly versions: { round: number; weights: string }[];
+      readonly bytes: { readonly perUpdate: number; readonly weights: number };
+    }[];
+  };
+  readonly comparison: readonly {
+    readonly site: string;
+    readonly federated: { mean: { dice: number } };
+    readonly stages: Readonly<Record<"base" | "local" | "federated", Record<string, number>>>;
+  }[];
   readonly evidence: { readonly verdict: string };
   readonly sent: readonly { readonly wireBytes: number }[];
   readonly cpuSeconds: number;
@@ -128,6 +138,8 @@ t.test("the demo trains, compares, verifies and reports", async (t) => {
   t.equal(code, 0);
   for (const part of [
     /round 2\/2 {2}hospital-a {2}training/,
+    /study demo-adapters opened for the adapters/,
+    /hospital-b {2}stage 2( +0\.\d{4}){3}/,
     /hospital-c {2}aorta( +0\.\d{4}){4}/,
     /Offline verifier: VERIFIED/,
     /\d+ CPU seconds over all processes/,
@@ -138,6 +150,16 @@ t.test("the demo trains, compares, verifies and reports", async (t) => {
   t.equal(report.comparison.length, 3);
   for (const { federated } of report.comparison)
     t.match(output, federated.mean.dice.toFixed(4), "the report has the numbers that were printed");
+  for (const { federated, stages } of report.comparison) {
+    t.equal(stages.federated["stage-2"], federated.mean.dice, "stage 2 is the answer");
+    t.strictSame(Object.keys(stages.base).sort(), ["stage-0", "stage-1", "stage-2", "stage-2-largest-parts"]);
+  }
+  const [prompter, adapters] = report.federation.phases.map(({ bytes }) => bytes);
+  t.ok(
+    prompter && adapters && prompter.perUpdate + adapters.perUpdate < prompter.weights,
+    "less than a model",
+  );
+  t.not(prompter?.perUpdate, adapters?.perUpdate, "each phase sends its own part");
   t.ok(report.sent.every(({ wireBytes }) => wireBytes > 0));
   t.ok(report.cpuSeconds < 600);
   const page = readFileSync(join(out, "report.html"), "utf8");
@@ -175,7 +197,9 @@ t.test("the released model labels a volume that no hospital had, on the volume's
 t.test("killed sites, a killed coordinator and a killed database change nothing of the result", async (t) => {
   const federation = await smallFederation(words);
   t.teardown(() => federation.close());
-  const expected = readReport().federation.versions.map(({ round, weights }) => `${round} ${weights}`);
+  const expected = (readReport().federation.phases[0]?.versions ?? []).map(
+    ({ round, weights }) => `${round} ${weights}`,
+  );
   t.equal(expected.length, 3, "a start version and two rounds");
   t.strictSame(await disturbed(federation), expected, "the weights of every round are the same bytes");
 });

@@ -4,9 +4,11 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { approveAll, draft, enrolAll, studyName, untilListening } from "../demo/federated-run.ts";
+import { expectDefined } from "@consilium/shared/base/assert.ts";
+import { approveAll, enrolAll, untilListening } from "../demo/federated-run.ts";
 import { type Federation, makeHospitals } from "../demo/hospitals.ts";
-import { type DemoOptions, readOptions } from "../demo/options.ts";
+import { type DemoOptions, type DemoPhase, readOptions } from "../demo/options.ts";
+import { draftPhase, openPhase, siteFacts } from "../demo/phases.ts";
 import { ask, command, type Service, service } from "../demo/processes.ts";
 
 type StudyStatus = {
@@ -73,13 +75,14 @@ export async function smallFederation(words: readonly string[]): Promise<SmallFe
     async openStudy() {
       const say = (): void => {};
       await enrolAll(federation.hospitals, { operator, logs, say });
-      const plan = await draft(options, federation, { logs, say });
+      const phase = firstPhase(options);
+      const facts = await siteFacts(options, federation, { logs, say });
       const file = join(out, "plan.json");
-      await writeFile(file, JSON.stringify(plan));
-      await command("consilium", [...operator, "study", "open", file, "--seed", "1"], log);
-      await approveAll(federation.hospitals, logs);
+      await writeFile(file, JSON.stringify(draftPhase(phase, options, federation, facts)));
+      await openPhase(phase, options, { operator, logs, file });
+      await approveAll(federation.hospitals, logs, phase.study);
     },
-    status: () => studyStatus(data),
+    status: () => studyStatus(data, firstPhase(options).study),
     async records() {
       const { output } = await command(
         "consilium",
@@ -95,11 +98,15 @@ export async function smallFederation(words: readonly string[]): Promise<SmallFe
   };
 }
 
+function firstPhase({ phases }: DemoOptions): DemoPhase {
+  return expectDefined(phases[0], "a phase");
+}
+
 /** What the coordinator says of the study to its operator. */
-async function studyStatus(data: string): Promise<StudyStatus> {
+async function studyStatus(data: string, study: string): Promise<StudyStatus> {
   const url = readFileSync(join(data, "coordinator.url"), "utf8").trim();
   const token = readFileSync(join(data, "operator.token"), "utf8").trim();
-  const response = await fetch(`${url}/v1/studies/${studyName}`, {
+  const response = await fetch(`${url}/v1/studies/${study}`, {
     headers: { authorization: `Bearer ${token}` },
   });
   if (!response.ok) throw new Error(String(response.status));

@@ -1,0 +1,125 @@
+// How long the running backend takes for the kernel calls of a rehearsed step, each one alone on drawn numbers and never
+// the step itself. The most expensive calls are timed first; for what does not fit into the time limit or into the room,
+// the rate of the same kernel on other shapes stands, and else that of the same kind of work.
+
+import type { CountedCalls, KernelCall } from "./kernel-call.ts";
+import { SHARING_KERNELS } from "./kernel-outputs.ts";
+import { type KernelWork, kernelWork } from "./kernel-work.ts";
+import { timeCall } from "./time-call.ts";
+
+export type TimingLimits = {
+  /** All timing together, in the seconds of the clock. */
+  readonly secondsMax: number;
+  /** Inputs, outputs and scratch space of one call. */
+  readonly bytesMax: number;
+  /** What the rehearsal has already counted for every call, whatever it computes. */
+  readonly callSeconds: number;
+};
+
+export type KernelTimes = {
+  /** Of all calls, as often as the step makes them. */
+  readonly seconds: number;
+  /** How much of it was timed and not inferred from other shapes. */
+  readonly timedShare: number;
+};
+
+const WARM_UP_SHARE = 0.2;
+/** A long call is made twice, once to get warm. */
+const CALLS_EACH = 2;
+/** Rates that order the calls before anything was timed. */
+const GUESSED_FLOPS_PER_SECOND = 1e10;
+const GUESSED_BYTES_PER_SECOND = 2e9;
+const CALL_SECONDS = 5e-6;
+
+type Item = {
+  readonly call: KernelCall;
+  readonly count: number;
+  readonly work: KernelWork;
+  readonly guess: number;
+};
+
+/** @param seconds a clock: of the processor for backends that compute in this process */
+export async function timeKernels(
+  calls: CountedCalls,
+  { secondsMax, bytesMax, callSeconds }: TimingLimits,
+  seconds: () => number,
+): Promise<KernelTimes> {
+  const items = calls
+    .filter(({ call }) => !SHARING_KERNELS.includes(call.kernel))
+    .map(({ call, count }): Item => {
+      const work = kernelWork(call);
+      return { call, count, work, guess: guessed(work) };
+    })
+    .sort((a, b) => b.count * b.guess - a.count * a.guess);
+  const start = seconds();
+  const pace = new Pace();
+  const time = async (item: Item, end: number): Promise<number | null> => {
+    const { call, guess, work } = item;
+    const expected = CALLS_EACH * guess * pace.of(item);
+    if (expected > end - seconds() || work.bytes + work.scratchBytes > bytesMax) return null;
+    const taken = await timeCall(call, seconds);
+    pace.add(item, taken);
+    return Math.max(0, taken - callSeconds);
+  };
+  // Backends differ a thousandfold: what is cheap says first how long the rest may take.
+  for (const item of cheapest(items)) await time(item, start + secondsMax * WARM_UP_SHARE);
+  // Engines compile a kernel well only after it has run for a while.
+  for (const item of items) await time(item, start + secondsMax * WARM_UP_SHARE);
+  const timed = new Map<Item, number>();
+  const known = new Pace();
+  for (const item of items) {
+    const taken = await time(item, start + secondsMax);
+    if (taken === null) continue;
+    timed.set(item, taken);
+    known.add(item, taken);
+  }
+  return added(items, timed, known);
+}
+
+/** Of every kernel the call with the least to do. */
+function cheapest(items: readonly Item[]): Item[] {
+  const found = new Map<string, Item>();
+  for (const item of items) {
+    const known = found.get(item.call.kernel);
+    if (!known || item.guess < known.guess) found.set(item.call.kernel, item);
+  }
+  return [...found.values()].sort((a, b) => a.guess - b.guess);
+}
+
+function guessed({ flops, bytes }: KernelWork): number {
+  return CALL_SECONDS + flops / GUESSED_FLOPS_PER_SECOND + bytes / GUESSED_BYTES_PER_SECOND;
+}
+
+function added(items: readonly Item[], timed: ReadonlyMap<Item, number>, pace: Pace): KernelTimes {
+  let [seconds, sure] = [0, 0];
+  for (const item of items) {
+    const own = timed.get(item);
+    seconds += item.count * (own ?? item.guess * pace.of(item));
+    if (own !== undefined) sure += item.count * own;
+  }
+  return { seconds, timedShare: seconds === 0 ? 1 : sure / seconds };
+}
+
+/** Measured over guessed: of a kernel, else of a kind of work, else over all; 1 before anything was measured. */
+class Pace {
+  readonly #sums = new Map<string, { guess: number; seconds: number }>();
+
+  add(item: Item, seconds: number): void {
+    for (const key of keysOf(item)) {
+      const sums = this.#sums.get(key) ?? { guess: 0, seconds: 0 };
+      this.#sums.set(key, { guess: sums.guess + item.guess, seconds: sums.seconds + seconds });
+    }
+  }
+
+  of(item: Item): number {
+    for (const key of keysOf(item)) {
+      const sums = this.#sums.get(key);
+      if (sums) return sums.seconds / sums.guess;
+    }
+    return 1;
+  }
+}
+
+function keysOf({ call, work }: Item): string[] {
+  return [`kernel ${call.kernel}`, `kind ${work.kind}`, "all"];
+}

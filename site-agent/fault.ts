@@ -32,6 +32,7 @@ const exactReasons: Readonly<Record<string, ExitReason>> = {
   "config.invalid": "configuration",
   "transport.insecure": "usage",
   "approval.declined": "notApproved",
+  "estimate.memory": "tooLarge",
 };
 
 const reasonsByPrefix: readonly (readonly [string, ExitReason])[] = [
@@ -50,6 +51,7 @@ const reasonsByPrefix: readonly (readonly [string, ExitReason])[] = [
   ["folder.", "data"],
   ["cohort.", "data"],
   ["backend.", "backend"],
+  ["estimate.", "backend"],
   // Everything else with a code of the protocol's catalogue, signed documents included, is a refusal.
   ["auth.", "refused"],
   ["challenge.", "refused"],

@@ -1,5 +1,6 @@
-// `consilium-site approve STUDY`: fetch the plan, check it, say what it asks, and sign it once a person agrees. The
-// approval is a file that the running agent, or the next one, picks up; this command never touches the journal.
+// `consilium-site approve STUDY`: fetch the plan, check it, say what it asks and what a training step takes here, and
+// sign it once a person agrees. A plan whose step cannot fit is refused. The approval is a file that the running agent,
+// or the next one, picks up; this command never touches the journal.
 
 import { createInterface } from "node:readline/promises";
 import { type StudyId, studyId } from "@consilium/shared/base/brand.ts";
@@ -11,11 +12,13 @@ import { type DataSelection, writeApproval } from "../work/approvals.ts";
 import { openPlan } from "../work/checked-documents.ts";
 import { StudyError } from "../work/study-error.ts";
 import { keepPlan } from "../work/study-materials.ts";
+import type { BackendStarter } from "./backend-choice.ts";
 import { type CohortReport, cohortLines, cohortReport } from "./cohort-report.ts";
 import { type CommandContext, present } from "./command-context.ts";
 import { type Connection, openConnection, systemClock } from "./connection.ts";
 import { dataSelection } from "./data-selection.ts";
 import { type PlanSummary, summarise, summaryLines } from "./plan-summary.ts";
+import { expectFits, measuredStep, type StepReport, type StepReporter, stepLines } from "./step-report.ts";
 import { UsageError } from "./usage-error.ts";
 
 export type ApproveOptions = {
@@ -28,13 +31,15 @@ export type ApproveOptions = {
 export async function approveStudy(
   name: string,
   options: ApproveOptions,
+  startBackend: BackendStarter,
   context: CommandContext,
+  reportStep = measuredStep,
 ): Promise<ExitReason> {
   const study = studyId(name);
   const data = await dataSelection(options.data, options.split);
   const connection = await openConnection(context.home);
   try {
-    return await approve(study, { ...options, data, connection, context });
+    return await approve(study, { ...options, data, connection, startBackend, reportStep, context });
   } finally {
     await connection.close();
   }
@@ -43,12 +48,14 @@ export async function approveStudy(
 type Approving = Omit<ApproveOptions, "data"> & {
   readonly data: DataSelection;
   readonly connection: Connection;
+  readonly startBackend: BackendStarter;
+  readonly reportStep: StepReporter;
   readonly context: CommandContext;
 };
 
 async function approve(
   study: StudyId,
-  { data, approver, yes, connection, context }: Approving,
+  { data, approver, yes, connection, startBackend, reportStep, context }: Approving,
 ): Promise<ExitReason> {
   const { enrolled, client } = connection;
   const { identity, file } = enrolled;
@@ -59,6 +66,9 @@ async function approve(
   const cohort = await cohortReport(data, plan);
   for (const line of [...summaryLines(summary), ...cohortLines(cohort)]) context.remark(line);
   if (!cohort.isUsable || cohort.training === 0) throw new StudyError("cohort.empty");
+  const step = await reportStep((await startBackend()).statement.name, plan);
+  for (const line of stepLines(step, plan)) context.remark(line);
+  expectFits(step);
   if (!yes && !(await isConfirmed(study))) throw new StudyError("approval.declined");
   const statement = {
     origin: identity.origin,
@@ -74,15 +84,19 @@ async function approve(
     envelope: seal(ApprovalDocument, statement, identity.key),
     data,
   });
-  present(context, approvalResult(summary, cohort), [
+  present(context, approvalResult(summary, cohort, step), [
     `Approved ${study} with ${cohort.training} training and ${cohort.validation} validation cases.`,
     "A running agent picks it up within seconds; otherwise start one: consilium-site run",
   ]);
   return "done";
 }
 
-function approvalResult(summary: PlanSummary, { training, validation, refused }: CohortReport): unknown {
-  return { approved: true, ...summary, training, validation, refused };
+function approvalResult(
+  summary: PlanSummary,
+  { training, validation, refused }: CohortReport,
+  step: StepReport,
+): unknown {
+  return { approved: true, ...summary, training, validation, refused, step };
 }
 
 /** The name of the study, typed, is the signature's pen. */

@@ -5,7 +5,7 @@
 import type { CountedCalls, KernelCall } from "./kernel-call.ts";
 import { SHARING_KERNELS } from "./kernel-outputs.ts";
 import { type KernelWork, kernelWork } from "./kernel-work.ts";
-import { timeCall } from "./time-call.ts";
+import { timeCall, timeInTurns } from "./time-call.ts";
 
 export type TimingLimits = {
   /** All timing together, in the seconds of the clock. */
@@ -26,6 +26,11 @@ export type KernelTimes = {
 const WARM_UP_SHARE = 0.2;
 /** A long call is made twice, once to get warm. */
 const CALLS_EACH = 2;
+/** Calls below this are timed in turns. */
+const SHORT_SECONDS = 5e-4;
+const TURNS = 6;
+const TURNS_CALLS_MAX = 256;
+const TURNS_BYTES_MAX = 64 * 2 ** 20;
 /** Rates that order the calls before anything was timed. */
 const GUESSED_FLOPS_PER_SECOND = 1e10;
 const GUESSED_BYTES_PER_SECOND = 2e9;
@@ -65,15 +70,47 @@ export async function timeKernels(
   for (const item of cheapest(items)) await time(item, start + secondsMax * WARM_UP_SHARE);
   // Engines compile a kernel well only after it has run for a while.
   for (const item of items) await time(item, start + secondsMax * WARM_UP_SHARE);
-  const timed = new Map<Item, number>();
-  const known = new Pace();
-  for (const item of items) {
-    const taken = await time(item, start + secondsMax);
-    if (taken === null) continue;
+  const end = start + secondsMax;
+  const [known, timed] = [new Pace(), new Map<Item, number>()];
+  const learn = (item: Item, taken: number): void => {
     timed.set(item, taken);
     known.add(item, taken);
+  };
+  const isShort = (item: Item): boolean =>
+    item.guess * pace.of(item) < SHORT_SECONDS && item.work.bytes < TURNS_BYTES_MAX;
+  const short = new Set(items.filter(isShort));
+  for (const group of groups([...short])) {
+    const expected = group.reduce((sum, item) => sum + TURNS * item.guess * pace.of(item), 0);
+    if (expected > end - seconds()) break;
+    const taken = await timeInTurns(
+      group.map(({ call }) => call),
+      seconds,
+    );
+    group.forEach((item, index) => {
+      learn(item, Math.max(0, (taken[index] ?? 0) - callSeconds));
+    });
+  }
+  for (const item of items) {
+    const taken = short.has(item) ? null : await time(item, end);
+    if (taken !== null) learn(item, taken);
   }
   return added(items, timed, known);
+}
+
+/** Calls that take turns, as many as there is room for. */
+function groups(items: readonly Item[]): Item[][] {
+  const found: Item[][] = [];
+  let room = 0;
+  for (const item of items) {
+    const group = found.at(-1);
+    if (group && group.length < TURNS_CALLS_MAX && item.work.bytes <= room) group.push(item);
+    else {
+      found.push([item]);
+      room = TURNS_BYTES_MAX;
+    }
+    room -= item.work.bytes;
+  }
+  return found;
 }
 
 /** Of every kernel the call with the least to do. */

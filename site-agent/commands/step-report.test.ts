@@ -5,6 +5,7 @@ import { generateSigningKey } from "@consilium/shared/crypto/keys.ts";
 import t, { type Test } from "tap";
 import { tinyStudy } from "../../test/support/tiny-study.ts";
 import { readConfig } from "../config.ts";
+import { estimateInChild } from "../estimate/estimate-in-child.ts";
 import type { StepEstimate } from "../estimate/step-estimate.ts";
 import { exitReasonOf } from "../fault.ts";
 import { homeAt } from "../identity/home.ts";
@@ -103,4 +104,9 @@ t.test("a plan file and a study are not asked about together, and no plan is no 
   t.equal(reason, "refused");
   t.match(JSON.parse(text), { plan: { fault: "plan.no-file" } });
   t.notMatch(text, /"step"/);
+});
+
+t.test("a process that cannot estimate says why", async (t) => {
+  const unknown = { ...plan, recipe: { ...plan.recipe, version: 99 } };
+  await t.rejects(estimateInChild("wasm", unknown), { code: "estimate.unavailable", message: /RecipeError/ });
 });

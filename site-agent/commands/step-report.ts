@@ -42,7 +42,7 @@ export function stepLines(report: StepReport, { training }: Pick<StudyPlan, "tra
     `Step      about ${rounded(seconds)} s${clock} and ${mebibytes(memoryBytes)} MiB of memory on ${backend}; prepared images come on top`,
     `          tensors ${mebibytes(tensorBytes)} MiB${room}, the rest of the process ${mebibytes(hostBytes)} MiB; available here ${mebibytes(report.availableBytes)} MiB`,
     `          ${rounded(flopsOf(report) / 1e9)} GFLOP in ${callsOf(report)} calls of kernels; ${rounded(hostSeconds)} s outside of them`,
-    `          a round of ${stepsPerRound} steps: about ${rounded((stepsPerRound * seconds) / 60)} minutes${clock}`,
+    `          a round of ${stepsPerRound} steps: about ${duration(stepsPerRound * seconds)}${clock}`,
     ...(timedShare < TIMED_SHARE_SURE
       ? [
           `          only ${Math.round(100 * timedShare)} % of the kernels' time was timed here; the rest is inferred`,
@@ -58,9 +58,16 @@ export function expectFits({ exceeded }: StepReport): void {
   if (exceeded.length > 0) throw new EstimateError("estimate.memory", exceeded.map(boundText).join("; "));
 }
 
+const MINUTE_SECONDS = 60;
 const TIMED_SHARE_SURE = 0.9;
 const ADVICE =
   "Ask the operator for a smaller batch, patch or image size or for recomputation, or use another machine or backend.";
+
+function duration(seconds: number): string {
+  if (seconds < 2 * MINUTE_SECONDS) return `${rounded(seconds)} s`;
+  const minutes = seconds / MINUTE_SECONDS;
+  return minutes < 120 ? `${rounded(minutes)} minutes` : `${rounded(minutes / 60)} hours`;
+}
 
 function rounded(value: number): string {
   return value >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(2)));

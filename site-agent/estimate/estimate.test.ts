@@ -17,7 +17,6 @@ import { installTrainingKernels } from "../backend/wasm-kernels/install.ts";
 import { HEAP_BYTES_BUDGET } from "../backend/wasm-kernels/wasm-heap.ts";
 import { findRecipe } from "../recipes/registry.ts";
 import { trainBatches } from "../training/train-locally.ts";
-import { estimateInChild } from "./estimate-in-child.ts";
 import { callKey, elementsOf } from "./kernel-call.ts";
 import { kernelOutputs } from "./kernel-outputs.ts";
 import { kernelWork } from "./kernel-work.ts";
@@ -36,7 +35,7 @@ const { plan: tiny } = tinyStudy({
   origin: "estimate.test",
   sites: [siteId("hospital-a"), siteId("hospital-b")],
 });
-const config = smallRfmedsam2();
+const config = smallRfmedsam2({ clip: { slices: 2, queries: 1, objects: 1 } });
 const small: StudyPlan = {
   ...tiny,
   labels: [10, 20].map((id) => ({ id, name: `organ ${id}` })),
@@ -50,16 +49,17 @@ const small: StudyPlan = {
 };
 
 /** A clock that counts how often it is asked: time never decides in a test. */
-function ticking(): () => number {
-  let ticks = 0;
+function ticking(step: number): () => number {
+  let passed = 0;
   return () => {
-    ticks += 1e-4;
-    return ticks;
+    passed += step;
+    return passed;
   };
 }
 
 const rehearse = (plan: StudyPlan): Promise<RehearsedStep> =>
-  rehearseStep(plan, { seconds: ticking(), residentBytes: () => 1000 });
+  // So slow a clock ends the rehearsal after the first step, which is the one that counts.
+  rehearseStep(plan, { seconds: ticking(10), residentBytes: () => 1000 });
 
 function weightsOf(plan: StudyPlan): ReadonlyMap<string, Float32Array> {
   if (plan === small) return smallRfmedsam2Weights(config);
@@ -233,11 +233,11 @@ t.test("a product's work and scratch space", async (t) => {
 });
 
 t.test("an estimate adds up", async (t) => {
-  const gauges = { seconds: ticking(), residentBytes: () => 1000 };
-  const estimate = await estimateStep("wasm", tiny, gauges, 1);
+  const gauges = { seconds: ticking(1e-4), residentBytes: () => 1000 };
+  const estimate = await estimateStep("wasm", tiny, gauges, 0.1);
   t.ok(Value.Check(StepEstimate, estimate));
   t.equal(estimate.memoryBytes, estimate.hostBytes + estimate.tensorBytes);
-  t.ok(estimate.hostBytes > 1000 && estimate.seconds > estimate.hostSeconds);
+  t.ok(estimate.hostBytes > 1000 && estimate.seconds >= estimate.hostSeconds);
 });
 
 t.test("what goes beyond the heap or the machine is named with its numbers", async (t) => {
@@ -259,10 +259,4 @@ t.test("what goes beyond the heap or the machine is named with its numbers", asy
     [],
     "a GPU's is not known",
   );
-});
-
-t.test("a child that cannot estimate says why", async (t) => {
-  await t.rejects(estimateInChild("nothing", tiny), { code: "estimate.unavailable" });
-  const unknown = { ...tiny, recipe: { ...tiny.recipe, version: 99 } };
-  await t.rejects(estimateInChild("wasm", unknown), { code: "estimate.unavailable", message: /RecipeError/ });
 });

@@ -1,6 +1,6 @@
-// How long the running backend takes for the kernel calls of a rehearsed step, each one alone on drawn numbers and never
-// the step itself. The most expensive calls are timed first; for what does not fit into the time limit or into the room,
-// the rate of the same kernel on other shapes stands, and else that of the same kind of work.
+// How long the running backend takes for the kernel calls of a rehearsed step, on drawn numbers and never as the step
+// itself: long calls alone, the most expensive first, short ones in turns. For what does not fit into the time limit or
+// into the room, the rate of the same kernel on other shapes stands, and else that of the same kind of work.
 
 import type { CountedCalls, KernelCall } from "./kernel-call.ts";
 import { SHARING_KERNELS } from "./kernel-outputs.ts";
@@ -46,7 +46,7 @@ type Item = {
 /** @param seconds a clock: of the processor for backends that compute in this process */
 export async function timeKernels(
   calls: CountedCalls,
-  { secondsMax, bytesMax, callSeconds }: TimingLimits,
+  limits: TimingLimits,
   seconds: () => number,
 ): Promise<KernelTimes> {
   const items = calls
@@ -56,45 +56,64 @@ export async function timeKernels(
       return { call, count, work, guess: guessed(work) };
     })
     .sort((a, b) => b.count * b.guess - a.count * a.guess);
-  const start = seconds();
-  const pace = new Pace();
-  const time = async (item: Item, end: number): Promise<number | null> => {
-    const { call, guess, work } = item;
-    const expected = CALLS_EACH * guess * pace.of(item);
-    if (expected > end - seconds() || work.bytes + work.scratchBytes > bytesMax) return null;
-    const taken = await timeCall(call, seconds);
-    pace.add(item, taken);
-    return Math.max(0, taken - callSeconds);
-  };
+  const end = seconds() + limits.secondsMax;
+  const warmUp = new Timing(limits, seconds, end - (1 - WARM_UP_SHARE) * limits.secondsMax);
   // Backends differ a thousandfold: what is cheap says first how long the rest may take.
-  for (const item of cheapest(items)) await time(item, start + secondsMax * WARM_UP_SHARE);
+  await warmUp.timeAlone(cheapest(items));
   // Engines compile a kernel well only after it has run for a while.
-  for (const item of items) await time(item, start + secondsMax * WARM_UP_SHARE);
-  const end = start + secondsMax;
-  const [known, timed] = [new Pace(), new Map<Item, number>()];
-  const learn = (item: Item, taken: number): void => {
-    timed.set(item, taken);
-    known.add(item, taken);
-  };
+  await warmUp.timeAlone(items);
+  const timing = new Timing(limits, seconds, end, warmUp.pace);
   const isShort = (item: Item): boolean =>
-    item.guess * pace.of(item) < SHORT_SECONDS && item.work.bytes < TURNS_BYTES_MAX;
-  const short = new Set(items.filter(isShort));
-  for (const group of groups([...short])) {
-    const expected = group.reduce((sum, item) => sum + TURNS * item.guess * pace.of(item), 0);
-    if (expected > end - seconds()) break;
-    const taken = await timeInTurns(
-      group.map(({ call }) => call),
-      seconds,
-    );
-    group.forEach((item, index) => {
-      learn(item, Math.max(0, (taken[index] ?? 0) - callSeconds));
-    });
+    item.guess * warmUp.pace.of(item) < SHORT_SECONDS && item.work.bytes < TURNS_BYTES_MAX;
+  await timing.timeInTurns(items.filter(isShort));
+  await timing.timeAlone(items.filter((item) => !isShort(item)));
+  return added(items, timing);
+}
+
+/** Times calls until its end, and leaves out what would go beyond it or has no room. */
+class Timing {
+  readonly timed = new Map<Item, number>();
+  readonly pace = new Pace();
+  readonly #limits: TimingLimits;
+  readonly #seconds: () => number;
+  readonly #end: number;
+  readonly #earlier: Pace;
+
+  /** @param earlier how long calls have taken before */
+  constructor(limits: TimingLimits, seconds: () => number, end: number, earlier?: Pace) {
+    this.#limits = limits;
+    this.#seconds = seconds;
+    this.#end = end;
+    this.#earlier = earlier ?? this.pace;
   }
-  for (const item of items) {
-    const taken = short.has(item) ? null : await time(item, end);
-    if (taken !== null) learn(item, taken);
+
+  async timeAlone(items: readonly Item[]): Promise<void> {
+    for (const item of items) {
+      const { bytes, scratchBytes } = item.work;
+      if (!this.#fits([item], CALLS_EACH) || bytes + scratchBytes > this.#limits.bytesMax) continue;
+      this.#learn(item, await timeCall(item.call, this.#seconds));
+    }
   }
-  return added(items, timed, known);
+
+  async timeInTurns(items: readonly Item[]): Promise<void> {
+    for (const group of groups(items)) {
+      if (!this.#fits(group, TURNS)) continue;
+      const calls = group.map(({ call }) => call);
+      const taken = await timeInTurns(calls, this.#seconds);
+      for (const [index, item] of group.entries()) this.#learn(item, taken[index] ?? 0);
+    }
+  }
+
+  #fits(items: readonly Item[], times: number): boolean {
+    const expected = items.reduce((sum, item) => sum + times * item.guess * this.#earlier.of(item), 0);
+    return expected <= this.#end - this.#seconds();
+  }
+
+  #learn(item: Item, taken: number): void {
+    const own = Math.max(0, taken - this.#limits.callSeconds);
+    this.timed.set(item, own);
+    this.pace.add(item, own);
+  }
 }
 
 /** Calls that take turns, as many as there is room for. */
@@ -127,7 +146,7 @@ function guessed({ flops, bytes }: KernelWork): number {
   return CALL_SECONDS + flops / GUESSED_FLOPS_PER_SECOND + bytes / GUESSED_BYTES_PER_SECOND;
 }
 
-function added(items: readonly Item[], timed: ReadonlyMap<Item, number>, pace: Pace): KernelTimes {
+function added(items: readonly Item[], { timed, pace }: Timing): KernelTimes {
   let [seconds, sure] = [0, 0];
   for (const item of items) {
     const own = timed.get(item);

@@ -19,6 +19,10 @@ export const exitCodes = {
   },
   configuration: { code: 11, sentence: "The environment holds invalid settings; all of them are listed." },
   notApproved: { code: 12, sentence: "Approval was not given; nothing was signed." },
+  tooLarge: {
+    code: 13,
+    sentence: "A training step of the plan needs more memory than there is; nothing was signed.",
+  },
 } as const;
 
 export type ExitReason = keyof typeof exitCodes;

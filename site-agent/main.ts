@@ -45,7 +45,8 @@ function addSite(): void {
   command("check", "look at everything: identity, log, backend, data, what a plan would do")
     .option("--data <folder>", "images and labels to look at")
     .option("--split <split>", "last-fifth, or a file", "last-fifth")
-    .option("--study <study>", "show what this study's plan asks")
+    .option("--study <study>", "show what this study's plan asks, and what a training step of it takes here")
+    .option("--plan <file>", "the same for a plan from a file, signed or not; no site need be enrolled")
     .option("--clear-alarm <by>", "after an alarm: who has settled it")
     .option("--trust-current-log", "with --clear-alarm: take the log as it is now as the true one", false)
     .action((options: SharedOptions & CheckFlags) => run(options, (context) => check(options, context)));
@@ -66,6 +67,7 @@ type CheckFlags = {
   readonly data?: string;
   readonly split: string;
   readonly study?: string;
+  readonly plan?: string;
   readonly clearAlarm?: string;
   readonly trustCurrentLog: boolean;
 };

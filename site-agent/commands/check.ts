@@ -1,6 +1,7 @@
 // `consilium-site check`: everything a hospital wants to know before and during a study: identity, journal, the
-// coordinator and its log, the backend and its self-test, the data found and refused, what a plan would do. It changes
-// nothing; a fault in one part does not keep the others from being looked at.
+// coordinator and its log, the backend and its self-test, the data found and refused, what a plan would do and what a
+// training step of it takes here. It changes nothing; a fault in one part does not keep the others from being looked at.
+// With a plan from a file it looks at the plan, the data and the machine alone: no site need be enrolled.
 
 import { studyId } from "@consilium/shared/base/brand.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
@@ -13,10 +14,19 @@ import { type CommandContext, present } from "./command-context.ts";
 import { type Connection, openConnection } from "./connection.ts";
 import { dataSelection } from "./data-selection.ts";
 import { journalLines, journalSummary, logLines, logSummary } from "./log-check.ts";
+import { readPlanFile } from "./plan-file.ts";
 import { summarise, summaryLines } from "./plan-summary.ts";
 import { fetchStart, startFacts, startLines } from "./start-summary.ts";
+import { measuredStep, type StepReporter, stepLines } from "./step-report.ts";
+import { UsageError } from "./usage-error.ts";
 
-export type CheckOptions = { readonly data?: string; readonly split: string; readonly study?: string };
+export type CheckOptions = {
+  readonly data?: string;
+  readonly split: string;
+  readonly study?: string;
+  /** A file, in the place of a study's plan. */
+  readonly plan?: string;
+};
 
 type Part = { readonly result: unknown; readonly lines: readonly string[]; readonly reason: ExitReason };
 type Parts = Record<string, Part>;
@@ -25,36 +35,60 @@ export async function checkSite(
   options: CheckOptions,
   startBackend: BackendStarter,
   context: CommandContext,
+  reportStep = measuredStep,
 ): Promise<ExitReason> {
+  const { data, plan: file } = options;
+  if (file !== undefined && options.study !== undefined) throw new UsageError("usage.plan-and-study");
   const parts: Parts = {};
+  const plan = await (file === undefined
+    ? lookAtFederation(parts, options, context)
+    : lookAtPlan(parts, () => readPlanFile(file), null));
+  if (data !== undefined) parts["data"] = await part("Data", () => checkData(data, options.split, plan));
+  parts["backend"] = await part("Backend", () => checkBackend(startBackend));
+  if (plan !== null && parts["backend"].reason === "done")
+    parts["step"] = await part("Step", () => checkStep(startBackend, plan, reportStep));
+  return verdict(parts, context);
+}
+
+/** Identity, journal and log, and the plan of a study that is asked about. */
+async function lookAtFederation(
+  parts: Parts,
+  { study }: CheckOptions,
+  context: CommandContext,
+): Promise<StudyPlan | null> {
   const connection = await openConnection(context.home).catch((error: unknown) => {
     parts["identity"] = faultyPart("Identity", error);
     return null;
   });
-  let plan: StudyPlan | null = null;
-  if (connection) {
-    try {
-      parts["identity"] = identityPart(connection);
-      parts["journal"] = await part("Journal", () => checkJournal(context));
-      parts["log"] = await part("Log", () => checkLog(connection, context));
-      const { study } = options;
-      if (study !== undefined) {
-        parts["plan"] = await part("Plan", async () => {
-          plan = await fetchedPlan(study, connection);
-          const summary = summarise(plan);
-          const start = await fetchStart(connection, plan);
-          const lines = [...summaryLines(summary), ...startLines(start)];
-          return { result: { ...summary, start: startFacts(start) }, lines, reason: "done" };
-        });
-      }
-    } finally {
-      await connection.close();
-    }
+  if (!connection) return null;
+  try {
+    parts["identity"] = identityPart(connection);
+    parts["journal"] = await part("Journal", () => checkJournal(context));
+    parts["log"] = await part("Log", () => checkLog(connection, context));
+    return study === undefined
+      ? null
+      : await lookAtPlan(parts, () => fetchedPlan(study, connection), connection);
+  } finally {
+    await connection.close();
   }
-  const { data } = options;
-  if (data !== undefined) parts["data"] = await part("Data", () => checkData(data, options.split, plan));
-  parts["backend"] = await part("Backend", () => checkBackend(startBackend));
-  return verdict(parts, context);
+}
+
+/** @param connection to where what the study starts from can be asked */
+async function lookAtPlan(
+  parts: Parts,
+  read: () => Promise<StudyPlan>,
+  connection: Connection | null,
+): Promise<StudyPlan | null> {
+  let plan: StudyPlan | null = null;
+  parts["plan"] = await part("Plan", async () => {
+    plan = await read();
+    const summary = summarise(plan);
+    if (!connection) return { result: summary, lines: summaryLines(summary), reason: "done" };
+    const start = await fetchStart(connection, plan);
+    const lines = [...summaryLines(summary), ...startLines(start)];
+    return { result: { ...summary, start: startFacts(start) }, lines, reason: "done" };
+  });
+  return plan;
 }
 
 function verdict(parts: Parts, context: CommandContext): ExitReason {
@@ -124,4 +158,14 @@ async function checkBackend(startBackend: BackendStarter): Promise<Part> {
     lines: [...backendLines(backend), "          its gradients passed the self-test"],
     reason: "done",
   };
+}
+
+async function checkStep(
+  startBackend: BackendStarter,
+  plan: StudyPlan,
+  reportStep: StepReporter,
+): Promise<Part> {
+  const report = await reportStep((await startBackend()).statement.name, plan);
+  const reason = report.exceeded.length > 0 ? "tooLarge" : "done";
+  return { result: report, lines: stepLines(report, plan), reason };
 }

@@ -10,6 +10,7 @@ const REMEDIES = {
   "usage.seed": "A seed is a whole number from 0 to 4294967295.",
   "usage.confirmation":
     "There is no terminal to confirm at; read the plan and repeat the command with --yes.",
+  "usage.plan-and-study": "--plan takes the place of --study: give one of them.",
   "usage.alarm-none": "There is no alarm to clear.",
 } as const;
 

@@ -46,6 +46,15 @@ export const importTable: Record<string, readonly string[]> = {
   ],
   "site-agent/data": ["shared/", "node:", "typebox"],
   "site-agent/preprocessing": ["shared/", "site-agent/data", "node:", "typebox"],
+  "site-agent/estimate": [
+    "shared/",
+    "site-agent/backend",
+    "site-agent/recipes",
+    "site-agent/training",
+    "site-agent/preprocessing/training-view",
+    "node:",
+    "typebox",
+  ],
   "site-agent/evaluation": ["shared/", "site-agent/data", "site-agent/preprocessing", "node:", "typebox"],
   "site-agent/training": [
     "shared/",

@@ -2,7 +2,6 @@
 // bounds that it goes beyond. The estimate runs in a process of its own and never runs the step.
 
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
-import { EstimateError } from "../estimate/estimate-error.ts";
 import {
   boundText,
   exceededBounds,

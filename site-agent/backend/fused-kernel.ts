@@ -13,6 +13,10 @@ export const CHANNEL_BIAS = "ConsiliumChannelBias";
 export const CHANNEL_SUMS = "ConsiliumChannelSums";
 /** value, gradient, first, second of one shape -> value, first, second after one AdamW step. */
 export const ADAMW_STEP = "ConsiliumAdamWStep";
+/** x of any shape -> x Phi(x), the Gaussian error linear unit. */
+export const GELU = "ConsiliumGelu";
+/** x and dy of one shape -> dx. */
+export const GELU_GRADIENT = "ConsiliumGeluGradient";
 /** x of any shape -> the sum of its squares []. */
 export const SUM_SQUARES = "ConsiliumSumSquares";
 

@@ -45,9 +45,11 @@ export const batchMatMul: TrainingKernel = {
     const outer = tf.broadcast_util.assertAndGetBroadcastShape(aOuter, bOuter);
     const [aBatch, bBatch] = [tf.util.sizeFromShape(aOuter), tf.util.sizeFromShape(bOuter)];
     const { heap } = context;
-    // A transposed product adds to its output.
     const shape = [...outer, m, n];
     if (isEmpty(a, b)) return zeros(context, shape);
+    const batches = { aBatch, bBatch, m, k, n };
+    if (isSmall(batches)) return smallProducts(context, { a, b, shape, transposeA, transposeB, ...batches });
+    // A transposed product adds to its output.
     const output = transposeA ? zeros(context, shape) : heap.output(shape);
     const [left, right, target] = [heap.pointer(a), heap.pointer(b), heap.pointer(output)];
     if (bBatch === 1 && !transposeA) {
@@ -68,6 +70,44 @@ export const batchMatMul: TrainingKernel = {
     return output;
   },
 };
+
+type Batches = Readonly<Record<"aBatch" | "bBatch" | "m" | "k" | "n", number>>;
+
+/** Multiplications of one product of a batch up to which a call of its own, and panels, cost more than they save. */
+const SMALL_PRODUCT_MAX = 40_000;
+
+/** Many small products; where one right factor serves all, the batch is only more rows. */
+function isSmall({ aBatch, bBatch, m, k, n }: Batches): boolean {
+  return bBatch > 1 && Math.max(aBatch, bBatch) > 1 && m * k * n <= SMALL_PRODUCT_MAX;
+}
+
+type SmallProducts = Batches & {
+  readonly a: tf.TensorInfo;
+  readonly b: tf.TensorInfo;
+  readonly shape: readonly number[];
+  readonly transposeA: boolean;
+  readonly transposeB: boolean;
+};
+
+/** All products of the batch in one call. */
+function smallProducts({ heap, module }: KernelContext, products: SmallProducts): tf.TensorInfo {
+  const { a, b, shape, transposeA, transposeB, aBatch, bBatch, m, k, n } = products;
+  const output = heap.output(shape);
+  const [left, right, target] = [heap.pointer(a), heap.pointer(b), heap.pointer(output)];
+  const batch = Math.max(aBatch, bBatch);
+  const leftBytes = aBatch === 1 ? 0 : FLOAT_BYTES * m * k;
+  const rightBytes = FLOAT_BYTES * k * n;
+  if (transposeB) {
+    module.small_row_products(left, right, target, batch, m, k, n, leftBytes, rightBytes);
+  } else {
+    const [rowBytes, stepBytes] = transposeA
+      ? [FLOAT_BYTES, FLOAT_BYTES * m]
+      : [FLOAT_BYTES * k, FLOAT_BYTES];
+    const strides = [leftBytes, rightBytes, rowBytes, stepBytes] as const;
+    module.small_products(left, right, target, batch, m, k, n, ...strides);
+  }
+  return output;
+}
 
 function matrixSize(shape: readonly number[]): [rows: number, columns: number] {
   return [shape.at(-2) ?? 1, shape.at(-1) ?? 1];

@@ -11,6 +11,7 @@ import { convolutionFilterGradient } from "./convolution-filter-gradient.ts";
 import { convolutionInputGradient } from "./convolution-input-gradient.ts";
 import { depthwiseKernels } from "./depthwise-convolution.ts";
 import { diceCrossEntropy } from "./dice-cross-entropy.ts";
+import { elementwiseKernels } from "./elementwise.ts";
 import { identity } from "./identity.ts";
 import { instanceNormKernels } from "./instance-norm.ts";
 import { type KernelContext, removeKernel, replaceKernel, type TrainingKernel } from "./kernel-registry.ts";
@@ -30,6 +31,7 @@ const TRAINING_KERNELS: readonly TrainingKernel[] = [
   ...channelKernels,
   ...depthwiseKernels,
   diceCrossEntropy,
+  ...elementwiseKernels,
   identity,
   ...instanceNormKernels,
   maxPoolGradient,

@@ -4,11 +4,13 @@
 import { setFlagsFromString } from "node:v8";
 import { instantiate, type WasmExports, type WasmMemory } from "@consilium/shared/base/web-assembly.ts";
 import { wasmBase64 as depthwise } from "./depthwise.wasm.ts";
+import { wasmBase64 as elementwise } from "./elementwise.wasm.ts";
 import { wasmBase64 as fusedProducts } from "./fused-products.wasm.ts";
 import { wasmBase64 as layout } from "./layout.wasm.ts";
 import { wasmBase64 as norms } from "./norms.wasm.ts";
 import { wasmBase64 as optimiser } from "./optimiser.wasm.ts";
 import { wasmBase64 as products } from "./products.wasm.ts";
+import { wasmBase64 as smallProducts } from "./small-products.wasm.ts";
 
 type Kernel<Count extends number, Result = void> = (...args: Tuple<Count>) => Result;
 type Tuple<Count extends number, Built extends number[] = []> = Built["length"] extends Count
@@ -28,6 +30,11 @@ export type TrainingModule = {
   readonly add_bias: Kernel<5>;
   readonly instance_norm: Kernel<11>;
   readonly instance_norm_gradient: Kernel<13>;
+  readonly small_products: Kernel<11>;
+  readonly small_row_products: Kernel<9>;
+  readonly gelu: Kernel<3>;
+  readonly gelu_gradient: Kernel<4>;
+  readonly swap_pairs: Kernel<3>;
   readonly sum_squares: Kernel<2, number>;
   readonly adamw: Kernel<17>;
 };
@@ -43,7 +50,9 @@ export type InstantiatedModule = {
  * @throws CompileError, LinkError of WebAssembly on a machine without SIMD.
  */
 export function instantiateTrainingModule(memory: WasmMemory): InstantiatedModule {
-  const others = [depthwise, layout, norms, optimiser].map((base64) => instantiateText(base64, memory));
+  const others = [depthwise, elementwise, layout, norms, optimiser, smallProducts].map((base64) =>
+    instantiateText(base64, memory),
+  );
   const fused = instantiateFused(memory);
   const chosen = fused ?? instantiateText(products, memory);
   // The exports are those of the texts; a test compares them with the binaries.

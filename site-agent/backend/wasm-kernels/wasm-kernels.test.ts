@@ -4,6 +4,7 @@ import { Prng } from "@consilium/shared/base/prng.ts";
 import t, { type Test } from "tap";
 import { compileWat, fuseMultiplyAdd } from "../../../test/support/compile-wat.ts";
 import { addBias } from "../../models/nn/bias.ts";
+import { gelu } from "../../models/nn/gelu.ts";
 import { instanceNorm } from "../../models/nn/instance-norm.ts";
 import { initialAdamW, updateAdamW } from "../../training/adamw.ts";
 import { composedLoss, diceCrossEntropy } from "../../training/losses.ts";
@@ -157,6 +158,61 @@ t.test(
     }
   },
 );
+
+t.test("a batch of small products is right in every form, for every rest of a vector", async (t) => {
+  for (const [m, k, n] of [
+    [4, 24, 16],
+    [1, 1, 1],
+    [3, 5, 7],
+    [16, 24, 64],
+    [9, 12, 33],
+    [2, 6, 18],
+  ] as const) {
+    for (const [transposeA, transposeB] of [
+      [false, false],
+      [false, true],
+      [true, false],
+      [true, true],
+    ] as const) {
+      const a = tensor(`a ${m} ${k}`, [5, 2, ...(transposeA ? [k, m] : [m, k])]);
+      const b = tensor(`b ${k} ${n}`, [5, 2, ...(transposeB ? [n, k] : [k, n])]);
+      const what = `${m} ${k} ${n} ${transposeA} ${transposeB}`;
+      await expectSame(t, what, () => [tf.matMul(a, b, transposeA, transposeB)], 1e-6);
+    }
+  }
+  const shared = tensor("shared left", [1, 4, 6]);
+  const many = tensor("many right", [7, 6, 5]);
+  await expectSame(t, "one left factor for all", () => [tf.matMul(shared, many)], 1e-6);
+});
+
+t.test("GELU and its gradient are right far from zero too, for every count of numbers", async (t) => {
+  for (const count of [1, 2, 3, 4, 5, 31, 64]) {
+    const x = tensor(`x ${count}`, [count], 6);
+    const dy = tensor(`dy ${count}`, [count]);
+    await expectSame(t, `${count} numbers`, () => [gelu(x), tf.grad((given) => gelu(given))(x, dy)], 2e-6);
+  }
+  const far = tf.tensor1d([-80, -12, -5, -0, 0, 5, 12, 80]);
+  const values = [...gelu(far).dataSync()];
+  t.ok(values.slice(0, 5).every((value) => Math.abs(value) < 2e-6));
+  t.strictSame(values.slice(6), [12, 80]);
+});
+
+t.test("pairs are swapped, and blocks repeated, as the framework does", async (t) => {
+  for (const count of [1, 2, 3, 8]) {
+    const pairs = tensor(`pairs ${count}`, [count, 2]);
+    await expectSame(t, `${count} pairs`, () => [tf.reverse(pairs, 1), tf.reverse(pairs, 0)], 0);
+  }
+  const x = tensor("repeated", [2, 3, 5]);
+  for (const reps of [
+    [4, 1, 1],
+    [1, 3, 1],
+    [1, 1, 2],
+    [2, 1, 3],
+    [1, 1, 1],
+  ]) {
+    await expectSame(t, `repeated ${reps}`, () => [tf.tile(x, reps)], 0);
+  }
+});
 
 t.test("a bias and its gradient are right for few and for many channels", async (t) => {
   for (const channels of [1, 2, 3, 4, 7, 16]) {

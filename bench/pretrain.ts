@@ -1,5 +1,5 @@
-// `npm run pretrain -- [--minutes N] [--out FILE] [--resume FILE] [--seed N]`: trains the record `pretrained-micro` of
-// SAM 2.1 from nothing on drawn volumes and writes a safetensors checkpoint. The state is saved in FILE.state, or in the
+// `npm run pretrain -- [--minutes N] [--out FILE] [--resume FILE] [--start CHECKPOINT] [--seed N]`: trains the record
+// `pretrained-micro` of SAM 2.1 on drawn volumes, from nothing or from a checkpoint, and writes a safetensors checkpoint. The state is saved in FILE.state, or in the
 // file that is resumed, every now and then. `--evaluate FILE` prints how good a checkpoint is, as JSON.
 
 import { readFile } from "node:fs/promises";
@@ -30,18 +30,25 @@ import { readPretrainingState, writePretrainingState } from "../site-agent/pretr
 import { replaceFile } from "../site-agent/store/durable-file.ts";
 
 const USAGE =
-  "usage: npm run pretrain -- [--minutes N] [--out FILE] [--resume FILE] [--seed N] | --evaluate FILE";
+  "usage: npm run pretrain -- [--minutes N] [--out FILE] [--resume FILE] [--start CHECKPOINT] [--seed N] | --evaluate FILE";
 const STEPS_BETWEEN_LINES = 20;
 const STEPS_BETWEEN_SAVES = 100;
 const SEED_MAX = 0xffff_ffff;
 
 const config = sam2Variants["pretrained-micro"];
 
-type Files = { readonly out: string; readonly state: string; readonly resumes: boolean };
+type Files = {
+  readonly out: string;
+  readonly state: string;
+  readonly resumes: boolean;
+  /** A checkpoint to go on from. */
+  readonly start: string | undefined;
+};
 
-async function train(plan: PretrainingPlan, { out, state, resumes }: Files): Promise<void> {
+async function train(plan: PretrainingPlan, { out, state, resumes, start }: Files): Promise<void> {
   const record = resumes ? readPretrainingState(await readFile(state), config, plan) : undefined;
-  const pretraining = new Pretraining(config, plan, record);
+  const weights = start === undefined ? undefined : (await checkpointWeights(start)).weights;
+  const pretraining = new Pretraining(config, plan, record, weights);
   const started = performance.now();
   const reports: StepReport[] = [];
   let madeHere = 0;
@@ -56,8 +63,8 @@ async function train(plan: PretrainingPlan, { out, state, resumes }: Files): Pro
       await replaceFile(state, writePretrainingState(await pretraining.export(), plan));
     }
   }
-  const { weights } = await pretraining.export();
-  await replaceFile(out, writePretrainedCheckpoint(config, weights));
+  const trained = await pretraining.export();
+  await replaceFile(out, writePretrainedCheckpoint(config, trained.weights));
   console.log(`written: ${out}`);
 }
 
@@ -91,17 +98,22 @@ function scored(weights: Weights): PromptScores {
 }
 
 async function evaluate(path: string, backend: BackendReport): Promise<object> {
+  const { weights, sha256 } = await checkpointWeights(path);
+  return {
+    sha256,
+    backend: `${backend.name} ${backend.version}`,
+    plan: EVALUATION_PLAN,
+    filledBox: evaluateBoxes(EVALUATION_PLAN, config.imageSize),
+    trained: scored(weights),
+    randomWeights: scored(pretrainingStart(config, EVALUATION_PLAN.seed)),
+  };
+}
+
+async function checkpointWeights(path: string): Promise<{ weights: Weights; sha256: string }> {
   const checkpoint = await openCheckpoint(path, { expected: sam2Parameters(config) });
   try {
     const weights = new Map([...checkpoint.tensors].map(([name, tensor]) => [name, tensor.read()]));
-    return {
-      sha256: checkpoint.sha256,
-      backend: `${backend.name} ${backend.version}`,
-      plan: EVALUATION_PLAN,
-      filledBox: evaluateBoxes(EVALUATION_PLAN, config.imageSize),
-      trained: scored(weights),
-      randomWeights: scored(pretrainingStart(config, EVALUATION_PLAN.seed)),
-    };
+    return { weights, sha256: checkpoint.sha256 };
   } finally {
     checkpoint.close();
   }
@@ -117,6 +129,7 @@ const { values } = parseArgs({
     minutes: { type: "string", default: "60" },
     out: { type: "string", default: "pretrained-micro.safetensors" },
     resume: { type: "string" },
+    start: { type: "string" },
     seed: { type: "string", default: "1" },
     evaluate: { type: "string" },
   },
@@ -132,10 +145,11 @@ if (!minutes || seed === undefined) {
     console.log(JSON.stringify(await evaluate(values.evaluate, backend), undefined, 2));
   } else {
     const state = values.resume ?? `${values.out}.state`;
-    await train(pretrainingPlan(minutes, seed), {
+    await train(pretrainingPlan(minutes, seed, values.start !== undefined), {
       out: values.out,
       state,
       resumes: values.resume !== undefined,
+      start: values.start,
     });
   }
 }

@@ -29,7 +29,7 @@ export const EVIDENCE_SETS: readonly EvidenceSet[] = [
     labels: ["anterior", "posterior"],
     partialLabels: "per-site",
     prompter: { rounds: 8, steps: 150, slices: 4 },
-    adapters: { rounds: 6, steps: 50 },
+    adapters: { rounds: 6, steps: 40 },
     diceMin: { anterior: 0.85, posterior: 0.83 },
   },
   {

@@ -94,12 +94,15 @@ function draftRecipe(
   return { id: "rfmedsam2", version: 1, config };
 }
 
-/** nnU-Net's for the network; for adapters those of the same authors' MaskSAM with a gradient clipped to 1. */
+/**
+ * nnU-Net's for the network. For adapters those of the same authors' MaskSAM with a gradient clipped to 1, and three times
+ * its learning rate: with a pretrained micro SAM 2.1 on real slices, 60 steps then brought the answer nearer to the truth.
+ */
 function optimiser({
   refinement,
 }: DraftOptions): Pick<PlanDraft["training"], "learningRate" | "weightDecay" | "gradientNormL2Max"> {
   return refinement && refinement.trains !== "prompter"
-    ? { learningRate: 1e-3, weightDecay: 3e-5, gradientNormL2Max: 1 }
+    ? { learningRate: 3e-3, weightDecay: 3e-5, gradientNormL2Max: 1 }
     : { learningRate: 3e-3, weightDecay: 3e-5, gradientNormL2Max: 12 };
 }
 

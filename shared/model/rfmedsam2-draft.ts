@@ -21,15 +21,17 @@ const ZSCORE_WINDOW = { low: -2, high: 4 };
 
 export function draftRfmedsam2Config(options: Rfmedsam2DraftOptions): Rfmedsam2Config {
   const { variant, imageSize, prompter, trains, normalisation } = options;
+  const isSmall = variant.endsWith("micro");
   return {
     sam2: { variant, imageSize },
     adapters: RFMEDSAM2_ADAPTERS,
     prompter,
     trains,
     answer: trains === "prompter" ? "prompter" : "stage-2",
-    recompute: !variant.endsWith("micro"),
+    recompute: !isSmall,
     window: windowOf(normalisation),
-    clip: { slices: 8, queries: 2, objects: 2 },
+    // Small images cost little more by the batch: all of a clip's memories serve more questions.
+    clip: { slices: 8, queries: isSmall ? 6 : 2, objects: 2 },
     prompts: {
       truthShare: 0.5,
       pointShare: 0,

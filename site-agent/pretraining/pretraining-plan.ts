@@ -61,7 +61,8 @@ const STEPS_PER_MINUTE = 140;
 const CLIP_PHASE_SHARE = 0.2;
 export const PRETRAINING_MINUTES_MAX = 90;
 
-export function pretrainingPlan(minutes: number, seed: number): PretrainingPlan {
+/** @param continues from trained weights: without the first steps' help, and with smaller ones */
+export function pretrainingPlan(minutes: number, seed: number, continues = false): PretrainingPlan {
   const stepCount = Math.round(minutes * STEPS_PER_MINUTE);
   const clipSteps = Math.round(stepCount * CLIP_PHASE_SHARE);
   return {
@@ -70,15 +71,15 @@ export function pretrainingPlan(minutes: number, seed: number): PretrainingPlan 
     clipSteps,
     slices: { imageCount: 4, objectCountMax: 8, areaMinPx: 256 },
     clips: { imageCount: 3, objectCountMax: 4, areaMinPx: 256 },
-    learningRate: 1e-3,
-    clipLearningRate: 5e-4,
+    learningRate: continues ? 5e-4 : 1e-3,
+    clipLearningRate: continues ? 2e-4 : 5e-4,
     warmupSteps: Math.min(100, Math.round(stepCount / 20)),
     weightDecay: 0.01,
     beta2: 0.99,
     gradientNormL2Max: 1,
     pointShare: 0.1,
     maskShare: 0.15,
-    earlySteps: Math.round(stepCount / 12),
+    earlySteps: continues ? 0 : Math.round(stepCount / 12),
     earlyAreaMinPx: 400,
     earlyMaskShare: 0.4,
     correctionShare: 0.1,

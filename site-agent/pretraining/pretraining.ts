@@ -49,10 +49,13 @@ export class Pretraining {
   #state: AdamWState;
   #step: number;
 
-  constructor(config: Sam2Config, plan: PretrainingPlan, record?: PretrainingRecord) {
+  /** @param start weights to begin with, where it is not from nothing */
+  constructor(config: Sam2Config, plan: PretrainingPlan, record?: PretrainingRecord, start?: Weights) {
     const trainable = sam2Parameters(config).filter(({ name }) => name !== POINT_ENCODING_MATRIX);
     this.plan = plan;
-    this.model = new Sam2(config, record?.weights ?? pretrainingStart(config, plan.seed), { trainable });
+    this.model = new Sam2(config, record?.weights ?? start ?? pretrainingStart(config, plan.seed), {
+      trainable,
+    });
     const values = this.model.parameters.trainable();
     this.#state = record ? importAdamW(record.optimiser, values) : initialAdamW(values);
     this.#step = record?.step ?? 0;

@@ -58,6 +58,20 @@ t.test(
   },
 );
 
+t.test(
+  "the build for CUDA is passed over where it lists no GPU, unless it is asked for by name",
+  async (t) => {
+    const probe = async (name: BackendName) => (name === "tfjs-node" ? { unusable: "absent" } : report(name));
+    const { backend, passedOver } = await chooseBackend({ probe });
+    t.equal(backend.name, "wasm");
+    t.strictSame(passedOver[0], { name: "tfjs-node-gpu", reason: "it lists no GPU" });
+    const requested: BackendName = "tfjs-node-gpu";
+    const wrong = async () => report(requested, ["matMul"]);
+    await t.rejects(chooseBackend({ requested, probe: wrong }), { message: /wrong results for matMul/ });
+    await tf.setBackend("wasm");
+  },
+);
+
 t.test("pure JavaScript trains only when it is asked for by name", async (t) => {
   const probe = async (name: BackendName) => (name === "cpu" ? report("cpu") : { unusable: "absent" });
   await t.rejects(chooseBackend({ probe }), {

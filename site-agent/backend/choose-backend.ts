@@ -43,7 +43,7 @@ export async function chooseBackend({
   const candidates = requested ? [requested] : BACKEND_NAMES.filter((name) => name !== "cpu");
   const passedOver: { name: BackendName; reason: string }[] = [];
   for (const name of candidates) {
-    const reason = whyUnusable(await probe(name));
+    const reason = whyUnusable(await probe(name), requested === undefined);
     if (reason === undefined) return { backend: await startBackend(name), passedOver };
     passedOver.push({ name, reason });
   }
@@ -51,8 +51,10 @@ export async function chooseBackend({
   throw new BackendError("backend.none-usable", `No backend can train on this machine. ${reasons}.`);
 }
 
-function whyUnusable(answer: BackendReport | ProbeFailure): string | undefined {
+/** CUDA's build without a GPU computes rightly, but no faster than the others: it is not chosen for a processor. */
+function whyUnusable(answer: BackendReport | ProbeFailure, isChoice: boolean): string | undefined {
   if ("unusable" in answer) return answer.unusable;
+  if (isChoice && answer.name === "tfjs-node-gpu" && !answer.isGpu) return "it lists no GPU";
   return answer.selfTest.passed ? undefined : `wrong results for ${answer.selfTest.failures.join(", ")}`;
 }
 

@@ -34,6 +34,8 @@ type Started = Pick<BackendReport, "version" | "devices" | "isGpu">;
 
 async function startNative(name: "tfjs-node-gpu" | "tfjs-node"): Promise<Started> {
   restoreRemovedUtilities();
+  // Its advice on processors belongs to no log of ours; its warnings, of a driver that is missing, do.
+  process.env["TF_CPP_MIN_LOG_LEVEL"] ??= "1";
   await loadBackendPackage(`@tensorflow/${name}`);
   await tf.setBackend("tensorflow");
   const { isUsingGpuDevice, binding } = tf.backend() as unknown as NativeBackend; // What these packages register.

@@ -3,7 +3,7 @@
 
 import { execFile } from "node:child_process";
 import { cpus } from "node:os";
-import util, { promisify } from "node:util";
+import { promisify } from "node:util";
 import type { BackendName, BackendReport } from "./backend-report.ts";
 import { runSelfTest } from "./self-test.ts";
 import { loadBackendPackage, tf } from "./tensors.ts";
@@ -33,7 +33,6 @@ export async function startBackend(name: BackendName): Promise<BackendReport> {
 type Started = Pick<BackendReport, "version" | "devices" | "isGpu">;
 
 async function startNative(name: "tfjs-node-gpu" | "tfjs-node"): Promise<Started> {
-  restoreRemovedUtilities();
   // Its advice on processors belongs to no log of ours; its warnings, of a driver that is missing, do.
   process.env["TF_CPP_MIN_LOG_LEVEL"] ??= "1";
   await loadBackendPackage(`@tensorflow/${name}`);
@@ -50,16 +49,6 @@ async function startPortable(name: "wasm" | "cpu"): Promise<Started> {
   const version = tf.version["tfjs-core"];
   const fuses = name === "wasm" && installTrainingKernels().fusesMultiplyAdd;
   return { version: fuses ? `${version}, fused multiply-add` : version, devices: cpuNames(), isGpu: false };
-}
-
-/** tfjs-node 4.22.0 calls functions that Node took out in version 23. */
-function restoreRemovedUtilities(): void {
-  const removed = {
-    isNullOrUndefined: (value: unknown) => value === undefined || value === null,
-    isArray: Array.isArray,
-  };
-  for (const [name, utility] of Object.entries(removed))
-    if (!(name in util)) Object.assign(util, { [name]: utility });
 }
 
 function cpuNames(): string[] {

@@ -2,6 +2,7 @@
 // other module is the same on every backend and the framework could be replaced behind this file. It starts nothing:
 // which backend computes is decided by choose-backend.
 
+import util from "node:util";
 import tf from "@tensorflow/tfjs";
 
 export { tf };
@@ -19,5 +20,14 @@ export type BackendPackage =
 export async function loadBackendPackage(name: BackendPackage): Promise<void> {
   tf.enableProdMode();
   if (name === "@tensorflow/tfjs-backend-wasm") await import("@tensorflow/tfjs-backend-wasm");
-  else await import(name); // Optional packages: they need not be there to be compiled against.
+  else {
+    restoreRemovedUtilities();
+    await import(name); // Optional packages: they need not be there to be compiled against.
+  }
+}
+
+/** tfjs-node 4.22.0 calls functions that Node warned of up to version 22 and took out in 23. */
+function restoreRemovedUtilities(): void {
+  const isNullOrUndefined = (value: unknown): boolean => value === undefined || value === null;
+  Object.assign(util, { isNullOrUndefined, isArray: Array.isArray });
 }

@@ -33,6 +33,12 @@ export const importTable: Record<string, readonly string[]> = {
   "coordinator/routes": ["shared/", "coordinator/", "fastify", "@fastify/", "typebox", "node:stream"],
   "coordinator/plugins": ["shared/", "coordinator/", "fastify", "@fastify/", "typebox", "node:crypto"],
   "site-agent/backend": ["shared/", "@tensorflow/", "typebox", "node:"],
+  "site-agent/native": [
+    "shared/base",
+    "site-agent/backend/backend-report",
+    "site-agent/backend/choose-backend",
+    "node:",
+  ],
   "site-agent/models": ["shared/", "site-agent/backend", "site-agent/models"],
   "site-agent/recipes": [
     "shared/",
@@ -134,6 +140,7 @@ export const bannedWords: readonly { word: RegExp; instead: string; homes: reado
       "site-agent/main.ts",
       "site-agent/config.ts",
       "site-agent/backend/",
+      "site-agent/native/main.ts",
       "test/",
       "bench/",
     ],
@@ -146,6 +153,7 @@ export const bannedWords: readonly { word: RegExp; instead: string; homes: reado
       "coordinator/verify.ts",
       "site-agent/main.ts",
       "site-agent/commands/",
+      "site-agent/native/main.ts",
       "test/",
       "bench/",
     ],

@@ -17,6 +17,7 @@ import {
   supervisedLevelCount,
 } from "@consilium/shared/model/plain-conv-unet.ts";
 import { initialPlainConvUNetWeights } from "@consilium/shared/model/plain-conv-unet-weights.ts";
+import { startBackend } from "../site-agent/backend/start-backend.ts";
 import { loadBackendPackage, tf } from "../site-agent/backend/tensors.ts";
 import { installTrainingKernels } from "../site-agent/backend/wasm-kernels/install.ts";
 import { unetPrompter } from "../site-agent/recipes/unet-prompter.ts";
@@ -24,7 +25,7 @@ import { ADAMW_DEFAULTS, initialAdamW } from "../site-agent/training/adamw.ts";
 import { trainStep } from "../site-agent/training/train-step.ts";
 import { batchTensors } from "../site-agent/training/training-slice.ts";
 
-const VARIANTS = ["wasm", "wasm-stock", "cpu"] as const;
+const VARIANTS = ["wasm", "tfjs-node", "wasm-stock", "cpu"] as const;
 type Variant = (typeof VARIANTS)[number];
 type Workload = {
   readonly features: readonly number[];
@@ -33,12 +34,14 @@ type Workload = {
   readonly runs: number;
 };
 
+const REAL_SIZES: readonly Workload[] = [
+  { features: [16, 32, 64, 128], size: 64, batch: 16, runs: 12 },
+  { features: [16, 32, 64], size: 48, batch: 8, runs: 20 },
+  { features: [32, 64, 128, 256], size: 64, batch: 8, runs: 8 },
+];
 const WORKLOADS: Readonly<Record<Variant, readonly Workload[]>> = {
-  wasm: [
-    { features: [16, 32, 64, 128], size: 64, batch: 16, runs: 12 },
-    { features: [16, 32, 64], size: 48, batch: 8, runs: 20 },
-    { features: [32, 64, 128, 256], size: 64, batch: 8, runs: 8 },
-  ],
+  wasm: REAL_SIZES,
+  "tfjs-node": REAL_SIZES,
   "wasm-stock": [{ features: [16, 32, 64], size: 48, batch: 8, runs: 4 }],
   cpu: [{ features: [4, 8, 8], size: 16, batch: 1, runs: 3 }],
 };
@@ -78,6 +81,10 @@ function stepFlops(config: PlainConvUNetConfig, size: number): number {
 }
 
 async function start(variant: Variant): Promise<void> {
+  if (variant === "tfjs-node") {
+    await startBackend("tfjs-node"); // Ends this process where `npm run setup:native` was not run.
+    return;
+  }
   if (variant !== "cpu") await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
   tf.enableProdMode();
   await tf.setBackend(variant === "cpu" ? "cpu" : "wasm");

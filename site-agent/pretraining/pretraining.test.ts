@@ -1,20 +1,23 @@
 import { createHash } from "node:crypto";
+import { readFileSync, statSync } from "node:fs";
 import { Prng } from "@consilium/shared/base/prng.ts";
 import { readTensorBundle } from "@consilium/shared/encoding/tensor-bundle.ts";
 import { parseSam2Config, type Sam2Config } from "@consilium/shared/model/sam2.ts";
 import { POINT_ENCODING_MATRIX, sam2Parameters } from "@consilium/shared/model/sam2-parameters.ts";
+import { publishedSam2 } from "@consilium/shared/model/sam2-published.ts";
 import { sam2Variants } from "@consilium/shared/model/sam2-variants.ts";
 import { initialSam2Weights } from "@consilium/shared/model/sam2-weights.ts";
 import t from "tap";
 import { loadBackendPackage, tf } from "../backend/tensors.ts";
 import { installTrainingKernels } from "../backend/wasm-kernels/install.ts";
+import { openCheckpoint } from "../checkpoint/open-checkpoint.ts";
 import { Sam2 } from "../models/sam2/sam2.ts";
 import { tightBox } from "../prompts/pixel-box.ts";
 import { ADAMW_DEFAULTS, disposeAdamW, initialAdamW } from "../training/adamw.ts";
 import { drawClip, drawSlices } from "./drawn-examples.ts";
 import { correctedPrompts, drawPrompts } from "./example-prompts.ts";
 import { pretrainingStart } from "./initial-weights.ts";
-import { writePretrainedCheckpoint } from "./pretrained-checkpoint.ts";
+import { PRETRAINED_MICRO_FILE, writePretrainedCheckpoint } from "./pretrained-checkpoint.ts";
 import { EVALUATION_PLAN, evaluateBoxes, evaluatePrompts } from "./pretrained-evaluation.ts";
 import { Pretraining } from "./pretraining.ts";
 import { type PretrainingPlan, pretrainingPlan, pretrainingStep, stepCountOf } from "./pretraining-plan.ts";
@@ -27,6 +30,7 @@ await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
 await tf.setBackend("wasm");
 installTrainingKernels();
 
+const PROVENANCE_FILE = PRETRAINED_MICRO_FILE.replace(/\.safetensors$/, ".provenance.json");
 const SIDE = 64;
 const TINY = tinyRecord(sam2Variants.micro);
 const PLAN: PretrainingPlan = {
@@ -343,3 +347,44 @@ t.test("a checkpoint holds the official names and nothing else", async (t) => {
     sam2Parameters(TINY),
   );
 });
+
+t.test("a run may go on from trained weights, and then steps differ from those from nothing", async (t) => {
+  const [again, fresh] = [pretrainingPlan(10, 7, true), pretrainingPlan(10, 7)];
+  t.equal(stepCountOf(again), stepCountOf(fresh));
+  t.equal(again.earlySteps, 0, "nothing is made easier");
+  t.ok(again.learningRate < fresh.learningRate && again.clipLearningRate < fresh.clipLearningRate);
+  const weights = pretrainingStart(TINY, 9);
+  const names = sam2Parameters(TINY).map(({ name }) => name);
+  const pretraining = new Pretraining(TINY, PLAN, undefined, weights);
+  t.strictSame(digests(await pretraining.model.parameters.export(names)), digests(weights));
+  pretraining.next();
+  t.notSame(digests(await pretraining.model.parameters.export(names)), digests(weights));
+  pretraining.dispose();
+});
+
+t.test(
+  "the checkpoint that comes along is the one whose making is written down, and it answers boxes",
+  async (t) => {
+    const config = sam2Variants["pretrained-micro"];
+    const bytes = statSync(PRETRAINED_MICRO_FILE).size;
+    const {
+      sha256: digest,
+      tensors,
+      close,
+    } = await openCheckpoint(PRETRAINED_MICRO_FILE, {
+      expected: sam2Parameters(config),
+    });
+    const weights = new Map([...tensors].map(([name, tensor]) => [name, tensor.read()]));
+    close();
+    const written = JSON.parse(readFileSync(PROVENANCE_FILE, "utf8"));
+    t.match(written, { sha256: digest, bytes, dtype: "float32" });
+    t.equal(publishedSam2(digest), "consilium-pretrained-micro", "studies know it by name");
+    t.ok(bytes <= 12_000_000);
+    const model = new Sam2(config, weights);
+    const plan = { ...EVALUATION_PLAN, seed: 5, sliceCount: 4, clipCount: 1, correctionCount: 0 };
+    const { box } = evaluatePrompts(model, plan);
+    const { jitteredBox } = evaluateBoxes(plan, config.imageSize);
+    t.ok((box[0] ?? 0) > jitteredBox + 0.1, `IoU ${box[0]} from boxes that have ${jitteredBox} themselves`);
+    model.dispose();
+  },
+);

@@ -60,7 +60,7 @@ type Length = { readonly rounds: number; readonly steps: number };
 type Lengths = { readonly prompter: Length; readonly adapters: Length };
 
 const QUICK: Lengths = { prompter: { rounds: 2, steps: 6 }, adapters: { rounds: 1, steps: 2 } };
-const PHANTOMS: Lengths = { prompter: { rounds: 6, steps: 60 }, adapters: { rounds: 3, steps: 16 } };
+const PHANTOMS: Lengths = { prompter: { rounds: 6, steps: 60 }, adapters: { rounds: 2, steps: 16 } };
 const REAL: Lengths = { prompter: { rounds: 8, steps: 150 }, adapters: { rounds: 6, steps: 50 } };
 
 /** @throws DemoUsageError with every fault */

@@ -143,7 +143,8 @@ function phaseTitle({ trains }: PhaseRun, { options }: Report): string {
 }
 
 function lengthOf({ versions, stepsPerRound, trains }: PhaseRun): string {
-  return `${versions.length - 1} rounds of ${stepsPerRound} steps for the ${trains}`;
+  const rounds = versions.length - 1;
+  return `${rounds} ${rounds === 1 ? "round" : "rounds"} of ${stepsPerRound} steps for the ${trains}`;
 }
 
 function sent(report: Report): string {

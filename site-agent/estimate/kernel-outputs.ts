@@ -6,6 +6,8 @@ import {
   CHANNEL_BIAS,
   CHANNEL_SUMS,
   DICE_CROSS_ENTROPY,
+  GELU,
+  GELU_GRADIENT,
   INSTANCE_NORM,
   INSTANCE_NORM_GRADIENT,
   SUM_SQUARES,
@@ -102,8 +104,9 @@ const arrangements: Record<string, Rule> = {
   ],
   Slice: (inputs, attributes) => {
     const { shape, dtype } = first(inputs);
-    const begin = attribute<number[]>(attributes, "begin");
-    const size = attribute<number[]>(attributes, "size");
+    // One number stands for the first axis.
+    const begin = [attribute<number | number[]>(attributes, "begin")].flat();
+    const size = [attribute<number | number[]>(attributes, "size")].flat();
     return [{ shape: shape.map((whole, axis) => sliced(size[axis] ?? -1, whole, begin[axis] ?? 0)), dtype }];
   },
   StridedSlice: (inputs, attributes) => {
@@ -211,6 +214,8 @@ const ownKernels: Record<string, Rule> = {
   },
   [INSTANCE_NORM_GRADIENT]: (inputs) => [input(inputs, "x"), input(inputs, "gamma"), input(inputs, "beta")],
   [CHANNEL_BIAS]: (inputs) => [input(inputs, "x")],
+  [GELU]: (inputs) => [input(inputs, "x")],
+  [GELU_GRADIENT]: (inputs) => [input(inputs, "x")],
   [CHANNEL_SUMS]: (inputs) => [float([first(inputs).shape.at(-1) ?? 1])],
   [ADAMW_STEP]: (inputs) => [input(inputs, "value"), input(inputs, "first"), input(inputs, "second")],
   [SUM_SQUARES]: () => [float([])],

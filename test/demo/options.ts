@@ -26,6 +26,8 @@ export type DemoOptions = {
   /** One study each, in their order. */
   readonly phases: readonly DemoPhase[];
   readonly size: "small" | "medium" | "large";
+  /** Side of SAM 2's image; null for the record's own. */
+  readonly imageSize: number | null;
   readonly backend: string | null;
   readonly seed: number;
   /** Cases of each kind that a phantom hospital has. */
@@ -59,6 +61,8 @@ type WholeNumber = "rounds" | "steps" | "adapter-rounds" | "adapter-steps" | "se
 type Length = { readonly rounds: number; readonly steps: number };
 type Lengths = { readonly prompter: Length; readonly adapters: Length };
 
+/** An untrained prompter sees every organ everywhere: SAM 2 is asked the most where it can answer the least. */
+const QUICK_IMAGE_SIZE = 64;
 const QUICK: Lengths = { prompter: { rounds: 2, steps: 6 }, adapters: { rounds: 1, steps: 2 } };
 const PHANTOMS: Lengths = { prompter: { rounds: 6, steps: 60 }, adapters: { rounds: 2, steps: 16 } };
 const REAL: Lengths = { prompter: { rounds: 8, steps: 150 }, adapters: { rounds: 6, steps: 50 } };
@@ -114,6 +118,7 @@ export function readOptions(words: readonly string[]): DemoOptions {
     recipe,
     phases: recipe === "rfmedsam2" ? [prompter, adapters] : [prompter],
     size,
+    imageSize: isQuick ? QUICK_IMAGE_SIZE : null,
     backend: values.backend ?? null,
     seed: whole("seed", 1),
     phantoms: isQuick ? 3 : 6,

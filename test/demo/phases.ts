@@ -62,7 +62,7 @@ export function draftPhase(
     sites: facts.map(({ site, fingerprint }) => ({ site, fingerprint })),
     stepsPerRound: steps,
     ...(options.recipe === "rfmedsam2" && {
-      refinement: { variant: "pretrained-micro", imageSize: null, trains },
+      refinement: { variant: "pretrained-micro", imageSize: options.imageSize, trains },
     }),
   });
 }

@@ -43,7 +43,10 @@ export async function summarise(folder: string, out: string): Promise<void> {
       results.filter((result) => result.set === set.name),
     ),
   );
-  await replaceFile(out, Buffer.from(`${parts.map(({ text }) => text).join("\n\n")}\n`));
+  await replaceFile(
+    out,
+    Buffer.from(`# RFMedSAM 2 on real data\n\n${parts.map(({ text }) => text).join("\n\n")}\n`),
+  );
   const numbers = parts.map(({ text: _, ...rest }) => rest);
   const json = out.replace(/\.md$/, ".json");
   await replaceFile(json, Buffer.from(`${JSON.stringify({ summaries: numbers, results }, undefined, 1)}\n`));
@@ -116,12 +119,14 @@ function summaryOf(set: EvidenceSet, results: readonly EvidenceResult[]) {
   });
   const goals = goalsOf(set, results);
   const replaced = results.map(({ federated }) => stageOf(federated, "stage-2").objects?.shareReplaced ?? 0);
-  const cell = (value: number, spread: number): string => `${value.toFixed(3)} ± ${spread.toFixed(3)}`;
+  // One seed has no spread.
+  const cell = (value: number, spread: number): string =>
+    results.length > 1 ? `${value.toFixed(3)} ± ${spread.toFixed(3)}` : value.toFixed(3);
   const [first] = results;
   const text = [
-    `### ${set.name}`,
+    `## ${set.name}`,
     "",
-    `Seeds ${results.map(({ seed }) => seed).join(", ")}; ${first?.backend ?? ""}; ${first?.hospitals.map(({ site, training, validation }) => `${site} ${training} to train and ${validation} to validate`).join(", ")}. Dice over all validation cases, mean and standard deviation over the seeds.`,
+    `${results.length > 1 ? "Seeds" : "Seed"} ${results.map(({ seed }) => seed).join(", ")}; ${first?.backend ?? ""}; ${first?.hospitals.map(({ site, training, validation }) => `${site} ${training} to train and ${validation} to validate`).join(", ")}. Dice over all validation cases${results.length > 1 ? ", mean and standard deviation over the seeds" : ""}.`,
     "",
     `| answer | kind | ${columns.join(" | ")} |`,
     `| --- | --- |${columns.map(() => " --- |").join("")}`,

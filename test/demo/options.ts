@@ -64,7 +64,7 @@ type Lengths = { readonly prompter: Length; readonly adapters: Length };
 /** An untrained prompter sees every organ everywhere: SAM 2 is asked the most where it can answer the least. */
 const QUICK_IMAGE_SIZE = 64;
 const QUICK: Lengths = { prompter: { rounds: 2, steps: 6 }, adapters: { rounds: 1, steps: 2 } };
-const PHANTOMS: Lengths = { prompter: { rounds: 6, steps: 60 }, adapters: { rounds: 2, steps: 16 } };
+const PHANTOMS: Lengths = { prompter: { rounds: 6, steps: 50 }, adapters: { rounds: 2, steps: 8 } };
 const REAL: Lengths = { prompter: { rounds: 8, steps: 150 }, adapters: { rounds: 6, steps: 50 } };
 
 /** @throws DemoUsageError with every fault */

@@ -9,6 +9,7 @@ import { type MaskLossSettings, maskLosses, OFFICIAL_MASK_LOSS } from "../models
 import type { FrameMemory } from "../models/sam2/memory-bank.ts";
 import type { Sam2 } from "../models/sam2/sam2.ts";
 import type { FramePrompts } from "../models/sam2/track-frame.ts";
+import { coveredShares } from "../prompts/covered-shares.ts";
 import type { DrawnClip, DrawnSlices } from "./drawn-examples.ts";
 import { correctedPrompts, drawPrompts, type PromptKind } from "./example-prompts.ts";
 import { askAboutObjects, featuresOf, maskIou, masksOf, rowsOf } from "./promptable-answers.ts";
@@ -53,7 +54,7 @@ export function slicesLoss(
 ): StepLoss {
   const side = model.config.imageSize;
   const features = featuresOf(model.encode(imageTensor(images, side)), owners);
-  const truth = shares(maskTensor(masks, side));
+  const truth = drawnShares(masks, side);
   let prompts = drawPrompts(kind, masks, { side, prng });
   let answer = askAboutObjects(model, features, prompts);
   const losses = [maskLosses(answer, truth, settings).total];
@@ -69,13 +70,16 @@ export function slicesLoss(
 
 /**
  * What each of the answer's pixels covers of the objects: the loss is taken where the decoder draws, which costs a
- * sixteenth of what it costs on the slice and says as much. @param masks 0 and 1, [B, S, S] @returns [B, S / 4, S / 4]
+ * sixteenth of what it costs on the slice and says as much. @param masks 0 and 1, each [S, S] @returns [B, S / 4, S / 4]
  */
-function shares(masks: tf.Tensor3D): tf.Tensor3D {
-  const [count, height, width] = masks.shape;
-  const images: tf.Tensor4D = tf.reshape(masks, [count, height, width, 1]);
-  const means = tf.avgPool(images, 4, 4, "valid");
-  return tf.reshape(means, [count, height / 4, width / 4]);
+function drawnShares(masks: readonly Uint8Array[], side: number): tf.Tensor3D {
+  const grid = side / 4;
+  const [size, cells] = [
+    { height: side, width: side },
+    { height: grid, width: grid },
+  ];
+  const shares = masks.map((mask) => coveredShares(mask, size, cells));
+  return tf.tensor3d(joined(shares), [masks.length, grid, grid]);
 }
 
 /** How the first slice of a clip is prompted. */

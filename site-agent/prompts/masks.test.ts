@@ -4,6 +4,7 @@ import { Prng } from "@consilium/shared/base/prng.ts";
 import { float32Values, readTensorBundle } from "@consilium/shared/encoding/tensor-bundle.ts";
 import t from "tap";
 import { connectedComponents, largestComponent } from "./connected-components.ts";
+import { coveredShares } from "./covered-shares.ts";
 import { clampedLogit, maskLogitsFromProbabilities, maskLogitsFromTruth, roughened } from "./mask-logits.ts";
 import { filledBox, filledBoxLabels, jitteredBox, SAM2_JITTER, tightBox, widenedBox } from "./pixel-box.ts";
 import { correctionPoints, uniformPoints } from "./prompt-points.ts";
@@ -166,3 +167,10 @@ t.test(
     t.strictSame(resizedPlane(plane, { height: 2, width: 2 }, { height: 2, width: 2 }), plane);
   },
 );
+
+t.test("a cell says what share of it a mask covers", async (t) => {
+  const mask = Uint8Array.of(1, 1, 0, 0, 1, 0, 0, 1);
+  t.strictSame([...coveredShares(mask, { height: 2, width: 4 }, { height: 1, width: 2 })], [0.75, 0.25]);
+  t.strictSame([...coveredShares(mask, { height: 2, width: 4 }, { height: 2, width: 1 })], [0.5, 0.5]);
+  t.throws(() => coveredShares(mask, { height: 2, width: 4 }, { height: 2, width: 3 }), /whole pixels/);
+});

@@ -5,6 +5,7 @@
 // Inferred: a pass replaces the memories behind it by refined ones and keeps those of stage 1 ahead of it.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
+import { chunks } from "@consilium/shared/base/chunks.ts";
 import type { ModelPrompt, ObjectPrompt } from "../prompts/object-prompt.ts";
 import type { ModelSizes } from "../prompts/prompter-prompts.ts";
 import type { SliceSize } from "../prompts/slice-size.ts";
@@ -55,8 +56,7 @@ export async function refineObjects<Memory>(
   size: SliceSize,
 ): Promise<RefinedObject[]> {
   const refined: RefinedObject[] = [];
-  for (let start = 0; start < objects.length; start += model.objectsAtOnce) {
-    const together = objects.slice(start, start + model.objectsAtOnce);
+  for (const together of chunks(objects, model.objectsAtOnce)) {
     refined.push(...(await refineTogether(together, model, size)));
   }
   return refined;
@@ -145,7 +145,7 @@ async function runSideBySide<Memory>(
 type PassOptions<Memory> = {
   readonly first: ReadonlyMap<number, FirstAnswer<Memory>>;
   readonly plan: RefinementPlan;
-  readonly model: ModelSizes & Pick<RefinementModel<Memory>, "objectsAtOnce">;
+  readonly model: ModelSizes;
 };
 
 /** One object's second stage over its slices in one order. */

@@ -3,16 +3,17 @@
 // the model looks at together, so that memory does not grow with the clip. With a prompter in training its loss is added.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
+import { chunks } from "@consilium/shared/base/chunks.ts";
 import { Prng } from "@consilium/shared/base/prng.ts";
 import { disposeOnError } from "../../backend/dispose-on-error.ts";
 import { tf } from "../../backend/tensors.ts";
 import type { MaskLossSettings, MaskPrediction } from "../../models/sam2/mask-losses.ts";
 import type { FrameMemory } from "../../models/sam2/memory-bank.ts";
 import type { FrameAnswer } from "../../models/sam2/track-frame.ts";
+import { coveredShares } from "../../prompts/covered-shares.ts";
 import { simulatedClipPrompts } from "../../prompts/prompt-simulation.ts";
 import { classMask } from "../../prompts/prompter-output.ts";
 import { resizedPlane } from "../../prompts/resize-plane.ts";
-import type { SliceSize } from "../../prompts/slice-size.ts";
 import type { TruthStack } from "../../prompts/truth-prompts.ts";
 import { ClipSampler } from "../../training/clip-sampler.ts";
 import { GradientSum } from "../../training/gradient-sum.ts";
@@ -108,12 +109,6 @@ function bySlice(questions: readonly ClipQuestion<FrameMemory>[]): Map<number, C
   return slices;
 }
 
-function chunks<T>(list: readonly T[], countMax: number): T[][] {
-  return Array.from({ length: Math.ceil(list.length / countMax) }, (_, index) =>
-    list.slice(index * countMax, (index + 1) * countMax),
-  );
-}
-
 type AskedSlice = { readonly image: TrainingSlice; readonly questions: readonly ClipQuestion<FrameMemory>[] };
 type StageQuestion = SliceQuestion & { readonly of: ClipQuestion<FrameMemory> };
 
@@ -176,16 +171,4 @@ function targetMasks(
     shares.set(coveredShares(large, image, maskGrid), index * cells);
   });
   return disposeOnError(() => tf.tensor3d(shares, [questions.length, maskGrid.height, maskGrid.width]));
-}
-
-/** @param grid divides the plane */
-function coveredShares(plane: Float32Array, size: SliceSize, grid: SliceSize): Float32Array {
-  const [rows, columns] = [size.height / grid.height, size.width / grid.width];
-  const shares = new Float32Array(grid.height * grid.width);
-  plane.forEach((value, pixel) => {
-    const [row, column] = [Math.floor(pixel / size.width), pixel % size.width];
-    const cell = Math.floor(row / rows) * grid.width + Math.floor(column / columns);
-    shares[cell] = (shares[cell] ?? 0) + value / (rows * columns);
-  });
-  return shares;
 }

@@ -2,6 +2,7 @@
 // backend, memories stay in it until they are released. Questions of one form are asked together.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
+import { chunks } from "@consilium/shared/base/chunks.ts";
 import { tf } from "../../backend/tensors.ts";
 import type { ImageFeatures } from "../../models/sam2/image-encoder.ts";
 import type { FrameMemory } from "../../models/sam2/memory-bank.ts";
@@ -91,8 +92,7 @@ export class ClipPort implements RefinementModel<FrameMemory> {
   #encode(indices: readonly number[]): void {
     const wanted = [...new Set(indices)].map((index) => this.#slice(index));
     const missing = wanted.filter((slice) => !this.#features.has(slice));
-    for (let start = 0; start < missing.length; start += this.#model.atOnce) {
-      const batch = missing.slice(start, start + this.#model.atOnce);
+    for (const batch of chunks(missing, this.#model.atOnce)) {
       const features = this.#model.encode(batch);
       const each = tf.tidy(() => featuresOfSlices(features, batch.length));
       disposeFeatures(features);
@@ -113,11 +113,7 @@ export function batchesOf<Asked extends Parameters<typeof formOf>[0]>(
     const form = formOf(question);
     forms.set(form, [...(forms.get(form) ?? []), question]);
   }
-  return [...forms.values()].flatMap((alike) =>
-    Array.from({ length: Math.ceil(alike.length / countMax) }, (_, index) =>
-      alike.slice(index * countMax, (index + 1) * countMax),
-    ),
-  );
+  return [...forms.values()].flatMap((alike) => chunks(alike, countMax));
 }
 
 /** Memories are tensors of their own; all else is read. */

@@ -77,8 +77,8 @@ type Batches = Readonly<Record<"aBatch" | "bBatch" | "m" | "k" | "n", number>>;
 const SMALL_PRODUCT_MAX = 40_000;
 
 /** Many small products; where one right factor serves all, the batch is only more rows. */
-function isSmall({ aBatch, bBatch, m, k, n }: Batches): boolean {
-  return bBatch > 1 && Math.max(aBatch, bBatch) > 1 && m * k * n <= SMALL_PRODUCT_MAX;
+function isSmall({ bBatch, m, k, n }: Batches): boolean {
+  return bBatch > 1 && m * k * n <= SMALL_PRODUCT_MAX;
 }
 
 type SmallProducts = Batches & {

@@ -8,7 +8,7 @@ import {
   input,
   isEmpty,
   type KernelContext,
-  type KernelInputs,
+  type KernelResult,
   type TrainingKernel,
 } from "./kernel-registry.ts";
 import { FLOAT_BYTES } from "./products.ts";
@@ -95,17 +95,11 @@ const tile: TrainingKernel = {
     const [axis] = axes;
     if (axes.length !== 1 || axis === undefined || repeats.length !== x.shape.length || x.dtype !== "float32")
       return stockResult(stock, x);
-    return tiledAlong(context, inputs, axis, repeats[axis] ?? 1);
+    return tiledAlong(context, x, axis, repeats[axis] ?? 1);
   },
 };
 
-function tiledAlong(
-  { heap }: KernelContext,
-  inputs: KernelInputs,
-  axis: number,
-  times: number,
-): tf.TensorInfo {
-  const x = input(inputs, "x");
+function tiledAlong({ heap }: KernelContext, x: tf.TensorInfo, axis: number, times: number): tf.TensorInfo {
   const shape = x.shape.map((size, index) => (index === axis ? size * times : size));
   const output = heap.output(shape);
   if (isEmpty(output)) return output;
@@ -119,7 +113,7 @@ function tiledAlong(
   return output;
 }
 
-function stockResult(stock: (() => tf.TensorInfo | tf.TensorInfo[]) | undefined, x: tf.TensorInfo) {
+function stockResult(stock: (() => KernelResult) | undefined, x: tf.TensorInfo): KernelResult {
   tf.util.assert(stock !== undefined, () => `the stock backend has no kernel for [${x.shape}]`);
   return stock?.() ?? x;
 }

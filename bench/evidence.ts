@@ -1,6 +1,6 @@
 // `npm run evidence -- --set hippocampus|headneck --seed N --data DIR --out DIR`: fine-tunes SAM 2.1 with the recipe
 // rfmedsam2 on a real data set in several hospitals, in two phases, and scores what comes out beside local and pooled
-// training. It can be ended and started again. `--summarise DIR --out FILE` makes one table of all seeds.
+// training. It can be ended and started again, and then refuses a folder of other plans or start weights. `--summarise DIR --out FILE` makes one table of all seeds.
 
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -11,7 +11,13 @@ import { EVIDENCE_SETS } from "./evidence/data-sets.ts";
 import { scoreAllStages, scoreAnswer } from "./evidence/scoring.ts";
 import { evidenceStudy, startWeights, withoutAdapters } from "./evidence/study.ts";
 import { summarise } from "./evidence/summary.ts";
-import { type TrainedModels, trainingCases, trainPhase, type Workplace } from "./evidence/training.ts";
+import {
+  claimFolder,
+  type TrainedModels,
+  trainingCases,
+  trainPhase,
+  type Workplace,
+} from "./evidence/training.ts";
 
 const USAGE = `usage: npm run evidence -- --set ${EVIDENCE_SETS.map(({ name }) => name).join("|")} --seed N --data DIR --out DIR
        npm run evidence -- --summarise DIR --out FILE.md`;
@@ -23,7 +29,6 @@ const { values } = parseArgs({
     seed: { type: "string", default: "1" },
     data: { type: "string", default: "../shared/data" },
     out: { type: "string" },
-    phase: { type: "string", default: "all" },
     summarise: { type: "string" },
   },
 });
@@ -42,12 +47,12 @@ async function run(setName: string, seed: number, out: string): Promise<void> {
   const abort = new AbortController();
   const place: Workplace = { study, out: folder, say, signal: abort.signal };
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => abort.abort());
-  const cases = await trainingCases(study);
   const start = await startWeights(study);
+  await claimFolder(folder, study, start);
+  const cases = await trainingCases(study);
   const locals = study.hospitals.map(({ site }) => ({ site, weights: start }));
   const begun: TrainedModels = { federated: start, locals, pooled: start };
   const prompters = await trainPhase("prompter", begun, cases, place);
-  if (values.phase === "prompter") return;
   const models = await trainPhase("adapters", prompters, cases, place);
   const federated = await scoreAllStages("federated", models.federated, place);
   const unadapted = await scoreAllStages("unadapted", withoutAdapters(models.federated, start), place);
@@ -69,15 +74,16 @@ async function run(setName: string, seed: number, out: string): Promise<void> {
   say(`written: ${join(folder, "result.json")}`);
 }
 
-const seed = Number(values.seed);
-if (values.out === undefined || !Number.isInteger(seed) || seed < 0 || seed > SEED_MAX) {
-  console.error(USAGE);
-  process.exitCode = 2;
-} else if (values.summarise !== undefined) {
-  await summarise(values.summarise, values.out);
-} else if (values.set === undefined) {
-  console.error(USAGE);
-  process.exitCode = 2;
-} else {
-  await run(values.set, seed, values.out);
+async function main(): Promise<void> {
+  const seed = Number(values.seed);
+  const { set, out, summarise: folder } = values;
+  if (out !== undefined && folder !== undefined) return summarise(folder, out);
+  if (out === undefined || set === undefined || !Number.isInteger(seed) || seed < 0 || seed > SEED_MAX)
+    throw new Error(USAGE);
+  return run(set, seed, out);
 }
+
+await main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : String(error));
+  process.exitCode = 2;
+});

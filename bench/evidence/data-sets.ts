@@ -2,10 +2,8 @@
 // repository; where it is absent, nothing runs and it is said by name.
 
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Type } from "typebox";
-import { Value } from "typebox/value";
+import { namedShares, type SiteShare } from "../../test/demo/site-shares.ts";
 
 export type EvidenceSet = {
   readonly name: string;
@@ -44,33 +42,14 @@ export const EVIDENCE_SETS: readonly EvidenceSet[] = [
   },
 ];
 
-const Splits = Type.Object({ federations: Type.Record(Type.String(), Type.Unknown()) });
-const Federation = Type.Object({ sites: Type.Record(Type.String(), Type.Array(Type.String())) });
+export type HospitalCases = SiteShare & { readonly site: string };
 
-export type HospitalCases = {
-  readonly site: string;
-  readonly training: readonly string[];
-  readonly validation: readonly string[];
-};
-
-/** The last fifth of each hospital's list validates. @throws where the data is absent */
+/** The last fifth of each hospital's list validates. @throws where the data is absent, or names no such federation */
 export async function hospitalsOf(set: EvidenceSet, data: string): Promise<HospitalCases[]> {
   const [folder, file] = [join(data, set.folder), join(data, "splits.json")];
   for (const path of [folder, file]) {
     if (!existsSync(path)) throw new Error(`skipped: ${set.name} needs ${path}, which is not there`);
   }
-  const splits: unknown = JSON.parse(await readFile(file, "utf8"));
-  if (!Value.Check(Splits, splits)) throw new Error(`${file} is not a list of federations`);
-  const federation = splits.federations[set.federation];
-  if (!Value.Check(Federation, federation)) {
-    throw new Error(`${file} has no federation ${set.federation} of lists of cases`);
-  }
-  return Object.entries(federation.sites).map(([site, cases]) => {
-    const count = Math.floor(cases.length / 5);
-    return {
-      site,
-      training: cases.slice(0, cases.length - count),
-      validation: cases.slice(cases.length - count),
-    };
-  });
+  const shares = await namedShares(`${file}#${set.federation}`);
+  return shares.map(([site, share]) => ({ site, ...share }));
 }

@@ -64,11 +64,11 @@ export async function scoreAnswer(
   place: Workplace,
 ): Promise<StageResult> {
   const [only] = await kept(name, place, async () => {
-    const segmenter = segmenterOf(place.study.plans.adapters, weights);
+    const plan = place.study.plans.adapters;
+    const segmenter = segmenterOf(plan, weights);
     const scores: CaseScores[] = [];
     try {
       for (const { validation } of place.study.hospitals) {
-        const { plan } = { plan: place.study.plans.adapters };
         const scoring = { plan, ...(await casesOf(validation, place)) };
         scores.push(
           ...(await scoreFolder({ ...scoring, predict: (volume) => segmentVolume(volume, segmenter) })),

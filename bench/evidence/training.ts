@@ -3,7 +3,7 @@
 // a run that was ended goes on where it was.
 
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { aggregate } from "@consilium/coordinator/aggregation/fedavg.ts";
 import { simdKernel } from "@consilium/coordinator/aggregation/vector-kernel.ts";
@@ -17,7 +17,12 @@ import { protect } from "../../site-agent/privacy/protect.ts";
 import { replaceFile } from "../../site-agent/store/durable-file.ts";
 import { loadCohort } from "../../site-agent/work/site-cohort.ts";
 import { roundSeed, runTraining } from "../../site-agent/work/training-run.ts";
-import { readWeights, type WeightValues, weightTensors } from "../../site-agent/work/weights-file.ts";
+import {
+  canonicalDigest,
+  readWeights,
+  type WeightValues,
+  weightTensors,
+} from "../../site-agent/work/weights-file.ts";
 import { configOf, type EvidenceStudy, type Phase, parametersOf } from "./study.ts";
 
 const COHORT_BYTES_MAX = 4 * 2 ** 30;
@@ -72,6 +77,7 @@ async function federate(
   place: Workplace,
 ): Promise<WeightValues> {
   const plan = place.study.plans[phase];
+  const manifest = rfmedsam2Trainable(configOf(plan));
   const store = new FileArtifactStore(join(place.out, "store"));
   let weights = start;
   for (let round = 1; round <= plan.rounds.count; round += 1) {
@@ -86,7 +92,6 @@ async function federate(
           schedule: { stepsBefore: (round - 1) * steps, stepsInAll: plan.rounds.count * steps },
           onStep: () => {},
         });
-        const manifest = rfmedsam2Trainable(configOf(plan));
         const { values } = protect(delta, manifest, plan.protection);
         deltas.push({ delta: stored(store, weightTensors(values, manifest)).sha256, weight: own.length });
         place.say(
@@ -94,7 +99,6 @@ async function federate(
         );
       }
       const from = stored(store, weightTensors(base, parametersOf(plan))).sha256;
-      const manifest = rfmedsam2Trainable(configOf(plan));
       const mean = await aggregate({ store, base: from, manifest, deltas, kernel: simdKernel() });
       return readWeights(wholeFile(store, mean), parametersOf(plan));
     });
@@ -120,6 +124,22 @@ async function alone(
     place.say(`${phase}, ${name} alone: loss ${loss.first.toFixed(3)} to ${loss.last.toFixed(3)}`);
     return weights;
   });
+}
+
+/**
+ * Results are kept only beside others of the same plans, hospitals and start weights: mixed ones would be compared as one.
+ * @throws where the folder holds results of others
+ */
+export async function claimFolder(out: string, study: EvidenceStudy, start: WeightValues): Promise<void> {
+  const { plans, hospitals } = study;
+  const { sha256 } = canonicalDigest(weightTensors(start, parametersOf(plans.adapters)));
+  const made = `${JSON.stringify({ start: sha256, plans, hospitals }, undefined, 1)}\n`;
+  const file = join(out, "made-from.json");
+  const found = await readFile(file, "utf8").catch(() => null);
+  if (found === made) return;
+  if (found !== null || (await readdir(out)).length > 0)
+    throw new Error(`${out} holds results of other plans, hospitals or start weights: choose another --out`);
+  await replaceFile(file, Buffer.from(made));
 }
 
 async function made(

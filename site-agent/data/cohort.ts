@@ -14,12 +14,14 @@ export interface SplitCohort {
   readonly validation: readonly CaseId[];
 }
 
-/** Fewer than five cases leave nothing to validate on under `lastFifth`. */
+/** Fewer than five leave nothing to validate on. */
+export function lastFifth<Case>(cases: readonly Case[]): { training: Case[]; validation: Case[] } {
+  const trainingCount = cases.length - Math.floor(cases.length / 5);
+  return { training: cases.slice(0, trainingCount), validation: cases.slice(trainingCount) };
+}
+
 export function splitCohort(cases: readonly CaseId[], split: CohortSplit): SplitCohort {
-  if (split.kind === "lastFifth") {
-    const trainingCount = cases.length - Math.floor(cases.length / 5);
-    return { training: cases.slice(0, trainingCount), validation: cases.slice(trainingCount) };
-  }
+  if (split.kind === "lastFifth") return lastFifth(cases);
   const validation = new Set(split.validation);
   assert(
     [...validation].every((id) => cases.includes(id)),

@@ -1,13 +1,6 @@
 // The comparison as text for a terminal.
 
-import { MODELS, meanOfLocals, type SiteComparison } from "./comparison.ts";
-
-const COLUMNS = ["atlas", "base", "local", "federated"] as const;
-const STAGES = [
-  ["stage-0", "prompter alone"],
-  ["stage-1", "stage 1"],
-  ["stage-2", "stage 2"],
-] as const;
+import { COLUMNS, MODELS, meanOfLocals, type SiteComparison, STAGE_WORDS } from "./comparison.ts";
 
 export function comparisonTable(rows: readonly SiteComparison[]): string {
   return [organTable(rows), stageTable(rows)].filter((table) => table !== "").join("\n\n");
@@ -38,7 +31,7 @@ function organTable(rows: readonly SiteComparison[]): string {
 function stageTable(rows: readonly SiteComparison[]): string {
   if (rows.every(({ stages }) => Object.keys(stages.federated).length === 0)) return "";
   const lines = rows.flatMap((row) =>
-    STAGES.map(([stage, words]) =>
+    Object.entries(STAGE_WORDS).map(([stage, words]) =>
       line(
         `${row.site}  ${words}`,
         MODELS.map((model) => row.stages[model][stage]),

@@ -28,6 +28,14 @@ export type Scores = {
 /** Mean Dice of every stage: `stage-0` is the prompter alone. None where the recipe's answer has no stages. */
 export type StageDice = Readonly<Record<string, number | null>>;
 export const MODELS = ["base", "local", "federated"] as const;
+/** What a hospital's volumes are scored with. */
+export const COLUMNS = ["atlas", ...MODELS] as const;
+/** The stages that a comparison shows, in people's words. */
+export const STAGE_WORDS = {
+  "stage-0": "prompter alone",
+  "stage-1": "stage 1",
+  "stage-2": "stage 2",
+} as const;
 
 export type SiteComparison = {
   readonly site: string;

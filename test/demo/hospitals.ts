@@ -4,13 +4,13 @@
 import { copyFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type CaseFiles, findCases } from "@consilium/site-agent/data/case-layout.ts";
+import { lastFifth } from "@consilium/site-agent/data/cohort.ts";
 import { parseDatasetJson } from "@consilium/site-agent/data/dataset-json.ts";
 import { encodeLabelNifti, encodeVolumeNifti, nifti1Header } from "@consilium/site-agent/data/nifti-write.ts";
-import { Type } from "typebox";
-import { Value } from "typebox/value";
 import { PHANTOM_LABELS } from "../fixtures/phantom/anatomy.ts";
 import { PHANTOM_CT_SITES, PHANTOM_MR_SITES, phantomCase } from "../fixtures/phantom/phantom-sites.ts";
 import { type DemoOptions, DemoUsageError } from "./options.ts";
+import { namedShares, type SiteShare } from "./site-shares.ts";
 
 export type Hospital = {
   readonly name: string;
@@ -95,63 +95,14 @@ async function copyHospitals(options: DemoOptions, data: string): Promise<Federa
   return { hospitals, labelNames: await labelNamesOf(options, data) };
 }
 
-type Share = { readonly training: readonly string[]; readonly validation: readonly string[] };
-
 /** Three hospitals in the order of the names; a few cases each where it has to be quick. */
-function dealt(names: readonly string[], { isQuick }: DemoOptions): [string, Share][] {
+function dealt(names: readonly string[], { isQuick }: DemoOptions): [string, SiteShare][] {
   const perHospital = isQuick ? 5 : Math.floor(names.length / defaultHospitals.length);
   if (perHospital < 5) throw new DemoUsageError("three hospitals need at least five labelled cases each");
   return defaultHospitals.map((name, at) => [
     name,
     lastFifth(names.slice(at * perHospital, (at + 1) * perHospital)),
   ]);
-}
-
-function lastFifth(names: readonly string[]): Share {
-  const count = Math.floor(names.length / 5);
-  return { training: names.slice(0, names.length - count), validation: names.slice(names.length - count) };
-}
-
-const Names = Type.Array(Type.String());
-const SiteEntry = Type.Union([
-  Names,
-  Type.Object({ train: Names, test: Type.Optional(Names) }),
-  Type.Object({ training: Names, validation: Type.Optional(Names) }),
-]);
-const SplitsFile = Type.Object({ federations: Type.Record(Type.String(), Type.Unknown()) });
-const FederationEntry = Type.Object({ sites: Type.Record(Type.String(), SiteEntry) });
-
-/** `{"federations": {NAME: {"sites": {"hospital-a": [...] or {"train": [...], "test": [...]}}}}}` */
-async function namedShares(reference: string): Promise<[string, Share][]> {
-  const [file = "", name = ""] = reference.split("#");
-  const text = await readFile(file, "utf8").catch(() => {
-    throw new DemoUsageError(`--sites: ${file} cannot be read`);
-  });
-  const splits = parsedJson(text);
-  if (!Value.Check(SplitsFile, splits))
-    throw new DemoUsageError(`--sites: ${file} is not JSON with a member federations`);
-  const federation = Object.hasOwn(splits.federations, name) ? splits.federations[name] : undefined;
-  if (federation === undefined)
-    throw new DemoUsageError(
-      `--sites: ${file} has no federation ${name}; it has ${Object.keys(splits.federations).join(", ")}`,
-    );
-  if (!Value.Check(FederationEntry, federation))
-    throw new DemoUsageError(
-      `--sites: the federation ${name} must give each hospital a list of cases, or lists train and test`,
-    );
-  return Object.entries(federation.sites).map(([site, entry]) => {
-    if (Array.isArray(entry)) return [site, lastFifth(entry)];
-    const [all, test] = "train" in entry ? [entry.train, entry.test] : [entry.training, entry.validation];
-    return [site, test ? { training: all, validation: test } : lastFifth(all)];
-  });
-}
-
-function parsedJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 async function labelNamesOf({ labels }: DemoOptions, data: string): Promise<ReadonlyMap<number, string>> {

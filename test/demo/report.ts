@@ -4,7 +4,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { lineChart } from "./chart.ts";
-import { MODELS, meanOfLocals, type SiteComparison } from "./comparison.ts";
+import { COLUMNS, MODELS, meanOfLocals, type SiteComparison, STAGE_WORDS } from "./comparison.ts";
 import type { FederatedRun, PhaseRun } from "./federated-run.ts";
 import type { Picture } from "./pictures.ts";
 
@@ -58,7 +58,6 @@ ${stageSection(report.comparison)}
 }
 
 function comparison(rows: readonly SiteComparison[]): string {
-  const columns = ["atlas", "base", "local", "federated"] as const;
   const cell = (
     dice: number | null | undefined,
     hd95Mm: number | null | undefined,
@@ -80,17 +79,17 @@ function comparison(rows: readonly SiteComparison[]): string {
     const labels = row.federated.labels.map(({ label }) =>
       line(
         label,
-        columns.map((column) => row[column]?.labels.find((one) => one.label === label)),
+        COLUMNS.map((column) => row[column]?.labels.find((one) => one.label === label)),
         "",
       ),
     );
     return `<tbody><tr class="site"><th colspan="5">${html(row.site)}</th></tr>${labels.join("")}${line(
       "mean",
-      columns.map((column) => row[column]?.mean),
+      COLUMNS.map((column) => row[column]?.mean),
       ' class="mean"',
     )}<tr><th>mean of the ${row.everyLocal.length} local models</th><td></td><td></td><td>${meanOfLocals(row)?.toFixed(3) ?? "–"}</td><td></td></tr></tbody>`;
   });
-  return `<table><thead><tr><th></th>${columns.map((column) => `<th>${column}</th>`).join("")}</tr></thead>${body.join("")}</table>`;
+  return `<table><thead><tr><th></th>${COLUMNS.map((column) => `<th>${column}</th>`).join("")}</tr></thead>${body.join("")}</table>`;
 }
 
 function curves({ rounds }: PhaseRun, labels: FederatedRun["labels"]): string {
@@ -118,13 +117,11 @@ function curves({ rounds }: PhaseRun, labels: FederatedRun["labels"]): string {
   return `<div class="charts">${[overall, ...perLabel].join("")}</div>`;
 }
 
-const STAGES = { "stage-0": "prompter alone", "stage-1": "stage 1", "stage-2": "stage 2" } as const;
-
 /** Empty where the answers have no stages. */
 function stageSection(rows: readonly SiteComparison[]): string {
   if (rows.every(({ stages }) => Object.keys(stages.federated).length === 0)) return "";
   const body = rows.map(({ site, stages }) => {
-    const lines = Object.entries(STAGES).map(([stage, words]) => {
+    const lines = Object.entries(STAGE_WORDS).map(([stage, words]) => {
       const cells = MODELS.map((model) => `<td>${stages[model][stage]?.toFixed(3) ?? "–"}</td>`);
       return `<tr><th>${words}</th>${cells.join("")}</tr>`;
     });

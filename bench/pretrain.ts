@@ -1,6 +1,7 @@
 // `npm run pretrain -- [--minutes N] [--out FILE] [--resume FILE] [--start CHECKPOINT] [--seed N]`: trains the record
-// `pretrained-micro` of SAM 2.1 on drawn volumes, from nothing or from a checkpoint, and writes a safetensors checkpoint. The state is saved in FILE.state, or in the
-// file that is resumed, every now and then. `--evaluate FILE` prints how good a checkpoint is, as JSON.
+// `pretrained-micro` of SAM 2.1 on drawn volumes, from nothing or from a checkpoint, and writes a safetensors
+// checkpoint. The state is saved in FILE.state, or in the file that is resumed, every now and then; what was started
+// from a checkpoint is resumed with `--start` as well. `--evaluate FILE` prints how good a checkpoint is, as JSON.
 
 import { readFile } from "node:fs/promises";
 import { parseArgs } from "node:util";

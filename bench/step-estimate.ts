@@ -22,7 +22,7 @@ import { trainBatches } from "../site-agent/training/train-locally.ts";
 
 type Refined = Pick<Parameters<typeof draftRfmedsam2Config>[0], "variant" | "imageSize" | "trains"> & {
   readonly recompute?: boolean;
-  /** The drafted clip asks two slices and two organs out of eight slices. */
+  /** In place of the drafted clip of eight slices. */
   readonly clip?: { readonly slices: number; readonly queries: number; readonly objects: number };
 };
 

@@ -1,6 +1,6 @@
 // A PostgreSQL server from the npm package, started when no DATABASE_URL is given: listening on loopback only, with a
 // password, and with its data under the coordinator's data folder. A server that outlived a killed coordinator is
-// taken over.
+// taken over; one that is still going away is waited for.
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -14,6 +14,10 @@ import { EmbeddedPostgresError, findPlace, type PostgresPlace } from "./postgres
 const user = "consilium";
 const database = "consilium";
 const startMsMax = 60_000;
+/** How long a server of the same cluster, killed or stopping, may hold its lock. */
+const predecessorMsMax = 60_000;
+/** What PostgreSQL says while one does: the process is not reaped yet, or its children are still attached. */
+const predecessorHolds = /lock file "postmaster\.pid" already exists|pre-existing shared memory block/;
 const stopMsMax = 30_000;
 const pollMs = 50;
 const logTailBytes = 4096;
@@ -35,16 +39,28 @@ export async function startEmbeddedPostgres(dataFolder: string): Promise<Embedde
   const cluster = join(place.folder, "cluster");
   if (!existsSync(join(cluster, "PG_VERSION"))) initialise(place, cluster, password);
 
-  const running = readPidFile(cluster);
-  if (running && (await isReady(urlOf(running.port, password, "postgres")))) {
-    const url = await ensureDatabase(running.port, password);
-    return { url, place, adopted: true, stop: () => stop(running.pid) };
+  const { pid, port, adopted } = await findOrLaunch(place, cluster, password);
+  return { url: await ensureDatabase(port, password), place, adopted, stop: () => stop(pid) };
+}
+
+async function findOrLaunch(
+  place: PostgresPlace,
+  cluster: string,
+  password: string,
+): Promise<{ pid: number; port: number; adopted: boolean }> {
+  const deadline = Date.now() + predecessorMsMax;
+  for (;;) {
+    const running = readPidFile(cluster);
+    if (running && (await isReady(urlOf(running.port, password, "postgres"))))
+      return { ...running, adopted: true };
+    const port = await freePort();
+    const server = launch(place, cluster, port);
+    if (await becomesReady(server, urlOf(port, password, "postgres")))
+      return { pid: server.process.pid ?? 0, port, adopted: false };
+    if (!predecessorHolds.test(server.logTail()) || Date.now() > deadline)
+      throw new EmbeddedPostgresError("postgres.failed", `PostgreSQL did not start: ${server.logTail()}`);
+    await delay(pollMs * 10);
   }
-  const port = await freePort();
-  const server = launch(place, cluster, port);
-  await untilReady(server, urlOf(port, password, "postgres"));
-  const url = await ensureDatabase(port, password);
-  return { url, place, adopted: false, stop: () => stop(server.process.pid ?? 0) };
 }
 
 /** Made once, kept beside the data folder's other secrets. */
@@ -112,13 +128,13 @@ function launch(place: PostgresPlace, cluster: string, port: number): Server {
   return { process: child, logTail: () => tail };
 }
 
-async function untilReady(server: Server, url: string): Promise<void> {
+async function becomesReady(server: Server, url: string): Promise<boolean> {
   for (let waitedMs = 0; waitedMs < startMsMax; waitedMs += pollMs) {
-    if (server.process.exitCode !== null || server.process.pid === undefined) break;
-    if (await isReady(url)) return;
+    if (server.process.exitCode !== null || server.process.pid === undefined) return false;
+    if (await isReady(url)) return true;
     await delay(pollMs);
   }
-  throw new EmbeddedPostgresError("postgres.failed", `PostgreSQL did not start: ${server.logTail()}`);
+  return false;
 }
 
 async function isReady(url: string): Promise<boolean> {

@@ -31,6 +31,9 @@ export type FederatedRun = {
 
 type Say = (line: string) => void;
 
+/** First start included: the database is initialised in it. */
+const listenMsMax = 180_000;
+
 export type Running = {
   readonly run: FederatedRun;
   readonly coordinator: Service;
@@ -138,7 +141,7 @@ export async function approveAll(hospitals: readonly Hospital[], logs: string, s
 }
 
 export async function untilListening(data: string): Promise<string> {
-  for (;;) {
+  for (let waitedMs = 0; waitedMs < listenMsMax; waitedMs += 100) {
     try {
       const url = readFileSync(join(data, "coordinator.url"), "utf8").trim();
       if ((await fetch(`${url}/readyz`)).ok) return url;
@@ -147,4 +150,5 @@ export async function untilListening(data: string): Promise<string> {
     }
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
+  throw new Error("the coordinator did not begin to listen; its log says why");
 }

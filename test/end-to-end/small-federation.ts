@@ -34,13 +34,19 @@ export type SmallFederation = {
 
 const tick = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 50));
 
-/** Asks until the answer fits; the test's own limit is the bound. */
+/** Far above what a round needs on a slow machine, far below the test's own limit. */
+const waitMsMax = 300_000;
+
+/** Asks until the answer fits. @throws Error with the last answer when it never does */
 export async function until<T>(look: () => Promise<T>, fits: (answer: T) => boolean): Promise<T> {
-  for (;;) {
-    const answer = await look().catch(() => null);
-    if (answer !== null && fits(answer)) return answer;
+  const deadline = Date.now() + waitMsMax;
+  let last: T | null = null;
+  while (Date.now() < deadline) {
+    last = await look().catch(() => null);
+    if (last !== null && fits(last)) return last;
     await tick();
   }
+  throw new Error(`waited in vain; the last answer was ${JSON.stringify(last)}`);
 }
 
 export async function smallFederation(words: readonly string[]): Promise<SmallFederation> {
@@ -61,7 +67,7 @@ export async function smallFederation(words: readonly string[]): Promise<SmallFe
     log,
     async startCoordinator() {
       const coordinator = service("consilium", [...operator, "serve", "--port", port], log);
-      const url = await untilListening(data);
+      const url = await Promise.race([untilListening(data), coordinator.ended.then(() => "")]);
       port = new URL(url).port; // The sites know it under this address.
       return coordinator;
     },

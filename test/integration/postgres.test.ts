@@ -1,6 +1,6 @@
 // The audit trail against its own database: what the running coordinator may do, and what a superuser cannot hide.
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -270,6 +270,28 @@ t.test("a database that survived its coordinator is taken over, wherever it had 
   const { rows } = await client.query("SHOW listen_addresses");
   t.strictSame(rows, [{ listen_addresses: "127.0.0.1" }]);
   await client.end();
+});
+
+t.test("a killed database whose process is still to be seen is waited for", async (t) => {
+  const parent = mkdtempSync(join(tmpdir(), "consilium-killed-"));
+  chmodSync(parent, 0o755);
+  const first = await startEmbeddedPostgres(join(parent, "data"));
+  t.teardown(() => {
+    rmSync(parent, { recursive: true, force: true });
+    if (first.place.isFallback) rmSync(first.place.folder, { recursive: true, force: true });
+  });
+  const pidFile = join(first.place.folder, "cluster/postmaster.pid");
+  const lines = readFileSync(pidFile, "utf8").split("\n");
+  process.kill(Number(lines[0]), "SIGKILL");
+  // Its user's process under that number, as the killed one is until somebody reaps it.
+  const shade = spawn("sleep", ["60"], { ...first.place.owner, stdio: "ignore" });
+  writeFileSync(pidFile, [shade.pid, ...lines.slice(1)].join("\n"));
+  const second = startEmbeddedPostgres(join(parent, "data"));
+  t.teardown(async () => (await second).stop());
+  const early = await Promise.race([second, new Promise((resolve) => setTimeout(resolve, 1500, "waiting"))]);
+  t.equal(early, "waiting");
+  shade.kill();
+  t.notOk((await second).adopted, "then it starts, on the same data");
 });
 
 t.test(

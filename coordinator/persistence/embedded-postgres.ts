@@ -48,7 +48,7 @@ async function findOrLaunch(
   cluster: string,
   password: string,
 ): Promise<{ pid: number; port: number; adopted: boolean }> {
-  const deadline = Date.now() + predecessorMsMax;
+  const deadline = performance.now() + predecessorMsMax;
   for (;;) {
     const running = readPidFile(cluster);
     if (running && (await isReady(urlOf(running.port, password, "postgres"))))
@@ -57,7 +57,7 @@ async function findOrLaunch(
     const server = launch(place, cluster, port);
     if (await becomesReady(server, urlOf(port, password, "postgres")))
       return { pid: server.process.pid ?? 0, port, adopted: false };
-    if (!predecessorHolds.test(server.logTail()) || Date.now() > deadline)
+    if (!predecessorHolds.test(server.logTail()) || performance.now() > deadline)
       throw new EmbeddedPostgresError("postgres.failed", `PostgreSQL did not start: ${server.logTail()}`);
     await delay(pollMs * 10);
   }

@@ -17,6 +17,16 @@ export const ADAMW_STEP = "ConsiliumAdamWStep";
 export const GELU = "ConsiliumGelu";
 /** x and dy of one shape -> dx. */
 export const GELU_GRADIENT = "ConsiliumGeluGradient";
+/** x [..., C], gamma [C], beta [C] -> y [..., C], mean [rows], inverse deviation [rows]; C a multiple of 4. */
+export const LAYER_NORM = "ConsiliumLayerNorm";
+/** x, gamma, the statistics and dy -> dx [..., C]. */
+export const LAYER_NORM_GRADIENT = "ConsiliumLayerNormGradient";
+/** x, the statistics and dy -> dgamma [C]. */
+export const LAYER_NORM_SCALE_GRADIENT = "ConsiliumLayerNormScaleGradient";
+/** x [..., C] and a factor -> softmax(factor * x) over the last axis. */
+export const SCALED_SOFTMAX = "ConsiliumScaledSoftmax";
+/** What it gave, its gradient and the factor -> dx. */
+export const SCALED_SOFTMAX_GRADIENT = "ConsiliumScaledSoftmaxGradient";
 /** x of any shape -> the sum of its squares []. */
 export const SUM_SQUARES = "ConsiliumSumSquares";
 
@@ -25,6 +35,7 @@ export const DICE_CROSS_ENTROPY = "ConsiliumDiceCrossEntropy";
 
 /** Kernels take channels in vectors of four. */
 export const INSTANCE_NORM_CHANNELS_MIN = 4;
+export const LAYER_NORM_CHANNELS_MULTIPLE = 4;
 
 export type InstanceNormConstants = {
   /** Added to the variance. */
@@ -68,8 +79,8 @@ export function runKernel(name: string, inputs: tf.NamedTensorMap, attributes: o
 }
 
 /** The first output of a kernel. */
-export function runSingleKernel(name: string, inputs: tf.NamedTensorMap): tf.Tensor {
-  const [output] = runKernel(name, inputs);
+export function runSingleKernel(name: string, inputs: tf.NamedTensorMap, attributes: object = {}): tf.Tensor {
+  const [output] = runKernel(name, inputs, attributes);
   tf.util.assert(output !== undefined, () => `kernel ${name} has no output`);
   return output as tf.Tensor; // Asserted above.
 }

@@ -10,6 +10,11 @@ import {
   GELU_GRADIENT,
   INSTANCE_NORM,
   INSTANCE_NORM_GRADIENT,
+  LAYER_NORM,
+  LAYER_NORM_GRADIENT,
+  LAYER_NORM_SCALE_GRADIENT,
+  SCALED_SOFTMAX,
+  SCALED_SOFTMAX_GRADIENT,
   SUM_SQUARES,
 } from "../backend/fused-kernel.ts";
 import { tf } from "../backend/tensors.ts";
@@ -216,6 +221,15 @@ const ownKernels: Record<string, Rule> = {
   [CHANNEL_BIAS]: (inputs) => [input(inputs, "x")],
   [GELU]: (inputs) => [input(inputs, "x")],
   [GELU_GRADIENT]: (inputs) => [input(inputs, "x")],
+  [LAYER_NORM]: (inputs) => {
+    const x = input(inputs, "x");
+    const rows = float([elementsOf(x) / (x.shape.at(-1) ?? 1)]);
+    return [x, rows, rows];
+  },
+  [LAYER_NORM_GRADIENT]: (inputs) => [input(inputs, "x")],
+  [LAYER_NORM_SCALE_GRADIENT]: (inputs) => [float([input(inputs, "x").shape.at(-1) ?? 1])],
+  [SCALED_SOFTMAX]: (inputs) => [input(inputs, "x")],
+  [SCALED_SOFTMAX_GRADIENT]: (inputs) => [input(inputs, "y")],
   [CHANNEL_SUMS]: (inputs) => [float([first(inputs).shape.at(-1) ?? 1])],
   [ADAMW_STEP]: (inputs) => [input(inputs, "value"), input(inputs, "first"), input(inputs, "second")],
   [SUM_SQUARES]: () => [float([])],

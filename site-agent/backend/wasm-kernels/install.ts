@@ -15,9 +15,11 @@ import { elementwiseKernels } from "./elementwise.ts";
 import { identity } from "./identity.ts";
 import { instanceNormKernels } from "./instance-norm.ts";
 import { type KernelContext, removeKernel, replaceKernel, type TrainingKernel } from "./kernel-registry.ts";
+import { layerNormKernels } from "./layer-norm.ts";
 import { maxPoolGradient } from "./max-pool-gradient.ts";
 import { optimiserKernels } from "./optimiser-step.ts";
 import { convolveTiles, TILE_BYTES } from "./products.ts";
+import { scaledSoftmaxKernels } from "./scaled-softmax.ts";
 import { instantiateTrainingModule } from "./training-module.ts";
 import { unsortedSegmentSum } from "./unsorted-segment-sum.ts";
 import { WasmHeap } from "./wasm-heap.ts";
@@ -34,8 +36,10 @@ const TRAINING_KERNELS: readonly TrainingKernel[] = [
   ...elementwiseKernels,
   identity,
   ...instanceNormKernels,
+  ...layerNormKernels,
   maxPoolGradient,
   ...optimiserKernels,
+  ...scaledSoftmaxKernels,
   unsortedSegmentSum,
 ];
 

@@ -94,4 +94,16 @@
         (i32.add (i32.mul (local.get $bottom) (local.get $paddedBytes)) (local.get $rightBytes)))
       (memory.fill (local.get $to) (i32.const 0) (local.get $row))
       (local.set $to (i32.add (local.get $to) (local.get $row)))
-      (br_if $eachImage (local.tee $images (i32.sub (local.get $images) (i32.const 1)))))))
+      (br_if $eachImage (local.tee $images (i32.sub (local.get $images) (i32.const 1))))))
+
+  ;; Neighbours change places, two by two; $count is even.
+  (func (export "swap_pairs") (param $from i32) (param $to i32) (param $count i32)
+    (local $i i32) (local $end i32) (local $v v128)
+    (local.set $end (i32.shl (local.get $count) (i32.const 2)))
+    (loop $each
+      (local.set $v (v128.load (i32.add (local.get $from) (local.get $i))))
+      (v128.store
+        (i32.add (local.get $to) (local.get $i))
+        (i8x16.shuffle 4 5 6 7 0 1 2 3 12 13 14 15 8 9 10 11 (local.get $v) (local.get $v)))
+      (local.set $i (i32.add (local.get $i) (i32.const 16)))
+      (br_if $each (i32.lt_u (local.get $i) (local.get $end))))))

@@ -1,5 +1,5 @@
-;; Reductions over pixels in NHWC order: biases, and instance norm with leaky ReLU in one pass over the data. Pointers
-;; and strides are bytes, counts are elements and never 0.
+;; Reductions over pixels in NHWC order, which are biases and instance norm with leaky ReLU, and layer norm over channels.
+;; Pointers and strides are bytes, counts are elements and never 0.
 (module
   (import "env" "memory" (memory 0))
 
@@ -278,4 +278,168 @@
       (local.set $inverses (i32.add (local.get $inverses) (local.get $rowBytes)))
       (local.set $gammaRows (i32.add (local.get $gammaRows) (local.get $rowBytes)))
       (local.set $betaRows (i32.add (local.get $betaRows) (local.get $rowBytes)))
-      (br_if $eachImage (local.tee $images (i32.sub (local.get $images) (i32.const 1)))))))
+      (br_if $eachImage (local.tee $images (i32.sub (local.get $images) (i32.const 1))))))
+
+  (func $sum_lanes (param $v v128) (result f32)
+    (f32.add
+      (f32.add (f32x4.extract_lane 0 (local.get $v)) (f32x4.extract_lane 1 (local.get $v)))
+      (f32.add (f32x4.extract_lane 2 (local.get $v)) (f32x4.extract_lane 3 (local.get $v)))))
+
+  (func $sum_pair (param $v v128) (result f64)
+    (f64.add (f64x2.extract_lane 0 (local.get $v)) (f64x2.extract_lane 1 (local.get $v))))
+
+  ;; y = (x - mean) / sqrt(variance + epsilon) * gamma + beta over every row of a matrix [rows, columns]; columns are a
+  ;; multiple of 4. Statistics are double: a maximum behind the norm, as where Hiera pools, turns on its last bits. Keeps
+  ;; mean and 1 / sqrt(variance + epsilon), both [rows], for the gradient.
+  (func (export "layer_norm")
+    (param $from i32) (param $to i32) (param $gamma i32) (param $beta i32) (param $means i32) (param $inverses i32)
+    (param $rows i32) (param $columns i32) (param $epsilon f32)
+    (local $i i32) (local $rowBytes i32) (local $count f64) (local $mean f32) (local $inverse f32)
+    (local $low v128) (local $high v128) (local $v v128) (local $means2 v128) (local $means4 v128) (local $inverses4 v128) (local $d v128)
+    (local.set $rowBytes (i32.shl (local.get $columns) (i32.const 2)))
+    (local.set $count (f64.convert_i32_s (local.get $columns)))
+    (loop $eachRow
+      (local.set $low (v128.const i64x2 0 0))
+      (local.set $high (v128.const i64x2 0 0))
+      (local.set $i (i32.const 0))
+      (loop $each
+        (local.set $v (v128.load (i32.add (local.get $from) (local.get $i))))
+        (local.set $low (call $add_low (local.get $low) (local.get $v)))
+        (local.set $high (call $add_high (local.get $high) (local.get $v)))
+        (br_if $each
+          (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 16))) (local.get $rowBytes))))
+      (local.set $low (f64x2.add (local.get $low) (local.get $high)))
+      (local.set $means2 (f64x2.splat (f64.div (call $sum_pair (local.get $low)) (local.get $count))))
+      (local.set $mean (f32.demote_f64 (f64x2.extract_lane 0 (local.get $means2))))
+      (local.set $means4 (f32x4.splat (local.get $mean)))
+      (local.set $low (v128.const i64x2 0 0))
+      (local.set $high (v128.const i64x2 0 0))
+      (local.set $i (i32.const 0))
+      (loop $each
+        (local.set $v (v128.load (i32.add (local.get $from) (local.get $i))))
+        (local.set $d (f64x2.sub (f64x2.promote_low_f32x4 (local.get $v)) (local.get $means2)))
+        (local.set $low (f64x2.add (local.get $low) (f64x2.mul (local.get $d) (local.get $d))))
+        (local.set $d (f64x2.sub (call $add_high (v128.const i64x2 0 0) (local.get $v)) (local.get $means2)))
+        (local.set $high (f64x2.add (local.get $high) (f64x2.mul (local.get $d) (local.get $d))))
+        (br_if $each
+          (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 16))) (local.get $rowBytes))))
+      (local.set $low (f64x2.add (local.get $low) (local.get $high)))
+      (local.set $inverse
+        (f32.demote_f64
+          (f64.div
+            (f64.const 1)
+            (f64.sqrt
+              (f64.add
+                (f64.div (call $sum_pair (local.get $low)) (local.get $count))
+                (f64.promote_f32 (local.get $epsilon)))))))
+      (local.set $inverses4 (f32x4.splat (local.get $inverse)))
+      (f32.store (local.get $means) (local.get $mean))
+      (f32.store (local.get $inverses) (local.get $inverse))
+      (local.set $i (i32.const 0))
+      (loop $each
+        (v128.store
+          (i32.add (local.get $to) (local.get $i))
+          (f32x4.add
+            (f32x4.mul
+              (f32x4.mul
+                (f32x4.sub (v128.load (i32.add (local.get $from) (local.get $i))) (local.get $means4))
+                (local.get $inverses4))
+              (v128.load (i32.add (local.get $gamma) (local.get $i))))
+            (v128.load (i32.add (local.get $beta) (local.get $i)))))
+        (br_if $each
+          (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 16))) (local.get $rowBytes))))
+      (local.set $from (i32.add (local.get $from) (local.get $rowBytes)))
+      (local.set $to (i32.add (local.get $to) (local.get $rowBytes)))
+      (local.set $means (i32.add (local.get $means) (i32.const 4)))
+      (local.set $inverses (i32.add (local.get $inverses) (i32.const 4)))
+      (br_if $eachRow (local.tee $rows (i32.sub (local.get $rows) (i32.const 1))))))
+
+  ;; The gradient of layer_norm for its input. With h the normalised row and g = dy * gamma:
+  ;; dx = (g - mean(g) - h * mean(g * h)) / sqrt(variance + epsilon).
+  (func (export "layer_norm_gradient")
+    (param $from i32) (param $dy i32) (param $to i32) (param $gamma i32) (param $means i32) (param $inverses i32)
+    (param $rows i32) (param $columns i32)
+    (local $i i32) (local $rowBytes i32) (local $count f32)
+    (local $mean v128) (local $inverse v128) (local $g v128) (local $h v128) (local $sum v128) (local $dot v128)
+    (local.set $rowBytes (i32.shl (local.get $columns) (i32.const 2)))
+    (local.set $count (f32.convert_i32_s (local.get $columns)))
+    (loop $eachRow
+      (local.set $mean (v128.load32_splat (local.get $means)))
+      (local.set $inverse (v128.load32_splat (local.get $inverses)))
+      (local.set $sum (v128.const f32x4 0 0 0 0))
+      (local.set $dot (v128.const f32x4 0 0 0 0))
+      (local.set $i (i32.const 0))
+      (loop $each
+        (local.set $h
+          (f32x4.mul
+            (f32x4.sub (v128.load (i32.add (local.get $from) (local.get $i))) (local.get $mean))
+            (local.get $inverse)))
+        (local.set $g
+          (f32x4.mul
+            (v128.load (i32.add (local.get $dy) (local.get $i)))
+            (v128.load (i32.add (local.get $gamma) (local.get $i)))))
+        (local.set $sum (f32x4.add (local.get $sum) (local.get $g)))
+        (local.set $dot (f32x4.add (local.get $dot) (f32x4.mul (local.get $g) (local.get $h))))
+        (br_if $each
+          (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 16))) (local.get $rowBytes))))
+      (local.set $sum (f32x4.splat (f32.div (call $sum_lanes (local.get $sum)) (local.get $count))))
+      (local.set $dot (f32x4.splat (f32.div (call $sum_lanes (local.get $dot)) (local.get $count))))
+      (local.set $i (i32.const 0))
+      (loop $each
+        (local.set $h
+          (f32x4.mul
+            (f32x4.sub (v128.load (i32.add (local.get $from) (local.get $i))) (local.get $mean))
+            (local.get $inverse)))
+        (local.set $g
+          (f32x4.mul
+            (v128.load (i32.add (local.get $dy) (local.get $i)))
+            (v128.load (i32.add (local.get $gamma) (local.get $i)))))
+        (v128.store
+          (i32.add (local.get $to) (local.get $i))
+          (f32x4.mul
+            (f32x4.sub
+              (f32x4.sub (local.get $g) (local.get $sum))
+              (f32x4.mul (local.get $h) (local.get $dot)))
+            (local.get $inverse)))
+        (br_if $each
+          (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 16))) (local.get $rowBytes))))
+      (local.set $from (i32.add (local.get $from) (local.get $rowBytes)))
+      (local.set $dy (i32.add (local.get $dy) (local.get $rowBytes)))
+      (local.set $to (i32.add (local.get $to) (local.get $rowBytes)))
+      (local.set $means (i32.add (local.get $means) (i32.const 4)))
+      (local.set $inverses (i32.add (local.get $inverses) (i32.const 4)))
+      (br_if $eachRow (local.tee $rows (i32.sub (local.get $rows) (i32.const 1))))))
+
+  ;; The gradient of layer_norm for gamma, as the sum of dy * h over the rows, of every run of 64 rows one row of sums at
+  ;; $to, which is clear before: column_sums brings the runs together.
+  (func (export "layer_norm_scale_gradient")
+    (param $from i32) (param $dy i32) (param $to i32) (param $means i32) (param $inverses i32)
+    (param $rows i32) (param $columns i32)
+    (local $i i32) (local $rowBytes i32) (local $k i32) (local $mean v128) (local $inverse v128)
+    (local.set $rowBytes (i32.shl (local.get $columns) (i32.const 2)))
+    (local.set $k (i32.const 64))
+    (loop $eachRow
+      (local.set $mean (v128.load32_splat (local.get $means)))
+      (local.set $inverse (v128.load32_splat (local.get $inverses)))
+      (local.set $i (i32.const 0))
+      (loop $each
+        (v128.store
+          (i32.add (local.get $to) (local.get $i))
+          (f32x4.add
+            (v128.load (i32.add (local.get $to) (local.get $i)))
+            (f32x4.mul
+              (v128.load (i32.add (local.get $dy) (local.get $i)))
+              (f32x4.mul
+                (f32x4.sub (v128.load (i32.add (local.get $from) (local.get $i))) (local.get $mean))
+                (local.get $inverse)))))
+        (br_if $each
+          (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 16))) (local.get $rowBytes))))
+      (local.set $from (i32.add (local.get $from) (local.get $rowBytes)))
+      (local.set $dy (i32.add (local.get $dy) (local.get $rowBytes)))
+      (local.set $means (i32.add (local.get $means) (i32.const 4)))
+      (local.set $inverses (i32.add (local.get $inverses) (i32.const 4)))
+      (if (i32.eqz (local.tee $k (i32.sub (local.get $k) (i32.const 1))))
+        (then
+          (local.set $k (i32.const 64))
+          (local.set $to (i32.add (local.get $to) (local.get $rowBytes)))))
+      (br_if $eachRow (local.tee $rows (i32.sub (local.get $rows) (i32.const 1)))))))

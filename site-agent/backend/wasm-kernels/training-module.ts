@@ -4,7 +4,7 @@
 import { setFlagsFromString } from "node:v8";
 import { instantiate, type WasmExports, type WasmMemory } from "@consilium/shared/base/web-assembly.ts";
 import { wasmBase64 as depthwise } from "./depthwise.wasm.ts";
-import { wasmBase64 as elementwise } from "./elementwise.wasm.ts";
+import { wasmBase64 as exponentials } from "./exponentials.wasm.ts";
 import { wasmBase64 as fusedProducts } from "./fused-products.wasm.ts";
 import { wasmBase64 as layout } from "./layout.wasm.ts";
 import { wasmBase64 as norms } from "./norms.wasm.ts";
@@ -30,10 +30,15 @@ export type TrainingModule = {
   readonly add_bias: Kernel<5>;
   readonly instance_norm: Kernel<11>;
   readonly instance_norm_gradient: Kernel<13>;
+  readonly layer_norm: Kernel<9>;
+  readonly layer_norm_gradient: Kernel<8>;
+  readonly layer_norm_scale_gradient: Kernel<7>;
   readonly small_products: Kernel<11>;
   readonly small_row_products: Kernel<9>;
   readonly gelu: Kernel<3>;
   readonly gelu_gradient: Kernel<4>;
+  readonly scaled_softmax: Kernel<5>;
+  readonly scaled_softmax_gradient: Kernel<6>;
   readonly swap_pairs: Kernel<3>;
   readonly sum_squares: Kernel<2, number>;
   readonly adamw: Kernel<17>;
@@ -50,7 +55,7 @@ export type InstantiatedModule = {
  * @throws CompileError, LinkError of WebAssembly on a machine without SIMD.
  */
 export function instantiateTrainingModule(memory: WasmMemory): InstantiatedModule {
-  const others = [depthwise, elementwise, layout, norms, optimiser, smallProducts].map((base64) =>
+  const others = [depthwise, exponentials, layout, norms, optimiser, smallProducts].map((base64) =>
     instantiateText(base64, memory),
   );
   const fused = instantiateFused(memory);

@@ -3,11 +3,14 @@ import { fileURLToPath } from "node:url";
 import { Prng } from "@consilium/shared/base/prng.ts";
 import t, { type Test } from "tap";
 import { compileWat, fuseMultiplyAdd } from "../../../test/support/compile-wat.ts";
+import { dotProductAttention } from "../../models/nn/attention.ts";
 import { addBias } from "../../models/nn/bias.ts";
 import { gelu } from "../../models/nn/gelu.ts";
 import { instanceNorm } from "../../models/nn/instance-norm.ts";
+import { layerNorm } from "../../models/nn/layer-norm.ts";
 import { initialAdamW, updateAdamW } from "../../training/adamw.ts";
 import { composedLoss, diceCrossEntropy } from "../../training/losses.ts";
+import { LAYER_NORM_GRADIENT, LAYER_NORM_SCALE_GRADIENT } from "../fused-kernel.ts";
 import { loadBackendPackage, tf } from "../tensors.ts";
 import { installTrainingKernels } from "./install.ts";
 import { convolveTiles } from "./products.ts";
@@ -158,6 +161,82 @@ t.test(
     }
   },
 );
+
+t.test(
+  "layer norm and its gradients are those of the composed layer, over several runs of rows",
+  async (t) => {
+    for (const shape of [
+      [1, 4],
+      [3, 8],
+      [2, 5, 7, 12],
+      [129, 20],
+      [64, 64],
+      [2, 3, 6],
+    ]) {
+      await expectSame(t, `[${shape}]`, () => {
+        const channels = shape.at(-1) ?? 1;
+        const inputs = [
+          tf.add(tensor("x", shape, 3), 1),
+          tensor("gamma", [channels]),
+          tensor("beta", [channels]),
+        ];
+        const norm = (...[x, gamma, beta]: tf.Tensor[]) =>
+          layerNorm(x as tf.Tensor, { gamma: gamma as tf.Tensor1D, beta: beta as tf.Tensor1D }, 1e-5); // As above.
+        const weights = tensor("dy", shape);
+        const gradients = tf.grads((...given: tf.Tensor[]) => tf.sum(tf.mul(norm(...given), weights)))(
+          inputs,
+        );
+        return [norm(...inputs), ...gradients];
+      });
+    }
+  },
+);
+
+t.test("a gradient that nobody asks for is not computed", async (t) => {
+  const [x, gamma, beta] = [tensor("x", [3, 8]), tensor("gamma", [8]), tensor("beta", [8])];
+  const norm = (given: tf.Tensor, scale: tf.Tensor): tf.Tensor =>
+    layerNorm(given, { gamma: scale as tf.Tensor1D, beta: beta as tf.Tensor1D }, 1e-5); // As above.
+  // The framework gives every caller the same profile.
+  const called = async (compute: () => tf.Tensor) => [...(await tf.profile(compute)).kernelNames];
+  const ofInput = await called(() => tf.grad((given) => norm(given, gamma))(x));
+  const ofScale = await called(() => tf.grad((given) => norm(x, given))(gamma));
+  t.ok(ofInput.includes(LAYER_NORM_GRADIENT));
+  t.notOk(ofInput.includes(LAYER_NORM_SCALE_GRADIENT));
+  t.ok(ofScale.includes(LAYER_NORM_SCALE_GRADIENT));
+  t.notOk(ofScale.includes(LAYER_NORM_GRADIENT));
+});
+
+t.test("attention and its gradients are those of composed operations for every length", async (t) => {
+  for (const [groups, queries, keys, channels] of [
+    [1, 1, 1, 1],
+    [2, 3, 5, 8],
+    [3, 16, 4, 12],
+    [2, 7, 33, 6],
+  ] as const) {
+    await expectSame(t, `${groups} ${queries} ${keys} ${channels}`, () => {
+      const inputs = [
+        tensor("query", [groups, queries, channels], 6),
+        tensor("key", [groups, keys, channels], 6),
+        tensor("value", [groups, keys, channels]),
+      ];
+      const attend = (...[query, key, value]: tf.Tensor[]) =>
+        dotProductAttention({ query, key, value } as Parameters<typeof dotProductAttention>[0]); // As above.
+      const weights = tensor("dy", [groups, queries, channels]);
+      const gradients = tf.grads((...given: tf.Tensor[]) => tf.sum(tf.mul(attend(...given), weights)))(
+        inputs,
+      );
+      return [attend(...inputs), ...gradients];
+    });
+  }
+  const far = tf.tensor3d([1000, -1000, 0, 3], [1, 1, 4]);
+  const one = tf.tensor3d([1, 1, 1, 1], [1, 4, 1]);
+  const sum = dotProductAttention({
+    query: one.slice([0, 0, 0], [1, 1, 1]),
+    key: far.reshape([1, 4, 1]),
+    value: one,
+  });
+  t.strictSame([...sum.dataSync()], [1], "far from zero the weights are still a distribution");
+});
 
 t.test("a batch of small products is right in every form, for every rest of a vector", async (t) => {
   for (const [m, k, n] of [

@@ -2,7 +2,14 @@
 // are computed for some queries at a time, again in the backward pass, so that the memory does not grow with the product
 // of queries and keys. G groups (batch times heads, or windows times heads), N queries, M keys, D channels of a head.
 
+import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { withGradient } from "../../backend/custom-gradient.ts";
+import {
+  hasKernel,
+  runSingleKernel,
+  SCALED_SOFTMAX,
+  SCALED_SOFTMAX_GRADIENT,
+} from "../../backend/fused-kernel.ts";
 import { expectShape } from "../../backend/shape.ts";
 import { tf } from "../../backend/tensors.ts";
 
@@ -33,7 +40,7 @@ export function dotProductAttention(inputs: AttentionInputs): tf.Tensor3D {
     {
       forward: (given) => {
         const parts = queryChunks(given).map(([start, count]) =>
-          tf.tidy(() => tf.matMul(weights(given, start, count), given.value)),
+          tf.tidy(() => tf.matMul(weights(someOf(given.query, start, count), given.key), given.value)),
         );
         return { value: joined(parts), kept: given };
       },
@@ -51,15 +58,33 @@ function queryChunks({ query, key }: Inputs): [start: number, count: number][] {
   return starts.map((start) => [start, Math.min(size, queries - start)]);
 }
 
-/** [G, count, D] */
-function scaledQueries({ query }: Inputs, start: number, count: number): tf.Tensor {
-  const [groups = 1, , channels = 1] = query.shape;
-  return tf.mul(tf.slice(query, [0, start, 0], [groups, count, channels]), channels ** -0.5);
+/** [G, count, D] of [G, N, D], and all of it without a copy. */
+function someOf(x: tf.Tensor, start: number, count: number): tf.Tensor {
+  const [groups = 1, length = 1, channels = 1] = x.shape;
+  return count === length ? x : tf.slice(x, [0, start, 0], [groups, count, channels]);
 }
 
-/** [G, count, M] */
-function weights(inputs: Inputs, start: number, count: number): tf.Tensor {
-  return tf.softmax(tf.matMul(scaledQueries(inputs, start, count), inputs.key, false, true));
+/** [G, count, M] of queries [G, count, D] */
+function weights(queries: tf.Tensor, key: tf.Tensor): tf.Tensor {
+  return scaledSoftmax(tf.matMul(queries, key, false, true), scaleOf(key));
+}
+
+/** 1 / sqrt(D) */
+function scaleOf({ shape }: tf.Tensor): number {
+  return (shape.at(-1) ?? 1) ** -0.5;
+}
+
+function scaledSoftmax(x: tf.Tensor, factor: number): tf.Tensor {
+  if (hasKernel(SCALED_SOFTMAX)) return runSingleKernel(SCALED_SOFTMAX, { x }, { factor });
+  return tf.softmax(tf.mul(x, factor));
+}
+
+/** @param y what it gave */
+function scaledSoftmaxGradient(y: tf.Tensor, dy: tf.Tensor, factor: number): tf.Tensor {
+  if (hasKernel(SCALED_SOFTMAX_GRADIENT))
+    return runSingleKernel(SCALED_SOFTMAX_GRADIENT, { y, dy }, { factor });
+  const mean = tf.sum(tf.mul(y, dy), -1, true);
+  return tf.mul(tf.mul(y, tf.sub(dy, mean)), factor);
 }
 
 function joined(parts: tf.Tensor[]): tf.Tensor {
@@ -68,33 +93,31 @@ function joined(parts: tf.Tensor[]): tf.Tensor {
 }
 
 function gradients(dy: tf.Tensor, kept: Inputs): Inputs {
-  const [groups = 1, , channels = 1] = dy.shape;
   const queryGradients: tf.Tensor[] = [];
   let [key, value]: (tf.Tensor | undefined)[] = [];
   for (const [start, count] of queryChunks(kept)) {
     const part = tf.tidy(() => {
-      const output = tf.slice(dy, [0, start, 0], [groups, count, channels]);
-      const probability = weights(kept, start, count);
+      const [queries, output] = [someOf(kept.query, start, count), someOf(dy, start, count)];
+      const probability = weights(queries, kept.key);
       const direct = tf.matMul(output, kept.value, false, true);
-      const mean = tf.sum(tf.mul(probability, direct), -1, true);
-      const score = tf.mul(probability, tf.sub(direct, mean));
+      const score = scaledSoftmaxGradient(probability, direct, scaleOf(kept.key));
       return {
-        query: tf.mul(tf.matMul(score, kept.key), channels ** -0.5),
-        key: tf.matMul(score, scaledQueries(kept, start, count), true),
+        query: tf.matMul(score, kept.key),
+        key: tf.matMul(score, queries, true),
         value: tf.matMul(probability, output, true),
       };
     });
     queryGradients.push(part.query);
-    [key, value] = [added(key, part.key), added(value, part.value)];
+    [key, value] = [sumOf(key, part.key), sumOf(value, part.value)];
   }
-  return { query: joined(queryGradients), key: added(key), value: added(value) };
+  return { query: joined(queryGradients), key: sumOf(key), value: sumOf(value) };
 }
 
-/** The sum, in place of both. */
-function added(sum: tf.Tensor | undefined, part?: tf.Tensor): tf.Tensor {
-  const terms = [sum, part].filter((term) => term !== undefined);
-  const total = tf.addN(terms);
-  tf.dispose(terms);
+/** Of one or both, in place of both. */
+function sumOf(sum: tf.Tensor | undefined, part?: tf.Tensor): tf.Tensor {
+  if (!sum || !part) return expectDefined(sum ?? part, "a sum of something");
+  const total = tf.add(sum, part);
+  tf.dispose([sum, part]);
   return total;
 }
 

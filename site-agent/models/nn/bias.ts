@@ -18,12 +18,15 @@ export function addBias(x: tf.Tensor4D, bias: tf.Tensor1D): tf.Tensor4D {
         value: hasKernel(CHANNEL_BIAS) ? runSingleKernel(CHANNEL_BIAS, given) : tf.add(given.x, given.bias),
         kept: {},
       }),
-      backward: (dy) => ({ x: tf.clone(dy), bias: channelSums(dy) }),
+      backward: (dy) => ({ x: tf.clone(dy), bias: () => channelSums(dy) }),
     },
   );
   return value as tf.Tensor4D; // The shape of x.
 }
 
-function channelSums(dy: tf.Tensor): tf.Tensor {
-  return hasKernel(CHANNEL_SUMS) ? runSingleKernel(CHANNEL_SUMS, { x: dy }) : tf.sum(dy, [0, 1, 2]);
+/** x [..., C] -> the sums over everything else, [C] */
+export function channelSums(x: tf.Tensor): tf.Tensor {
+  if (hasKernel(CHANNEL_SUMS)) return runSingleKernel(CHANNEL_SUMS, { x });
+  const channels = x.shape.at(-1) ?? 1;
+  return tf.sum(tf.reshape(x, [x.size / channels, channels]), 0);
 }

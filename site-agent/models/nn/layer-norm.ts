@@ -2,8 +2,18 @@
 // the channels of an image as well.
 
 import { assert } from "@consilium/shared/base/assert.ts";
-import { withGradient } from "../../backend/custom-gradient.ts";
+import { type GradientPair, withGradient } from "../../backend/custom-gradient.ts";
+import {
+  hasKernel,
+  LAYER_NORM,
+  LAYER_NORM_CHANNELS_MULTIPLE,
+  LAYER_NORM_GRADIENT,
+  LAYER_NORM_SCALE_GRADIENT,
+  runKernel,
+  runSingleKernel,
+} from "../../backend/fused-kernel.ts";
 import { tf } from "../../backend/tensors.ts";
+import { channelSums } from "./bias.ts";
 
 export type LayerNormWeights = {
   /** Scale and shift, both [C]. */
@@ -22,33 +32,54 @@ export function layerNorm<Rank extends tf.Rank>(
 ): tf.Tensor<Rank> {
   const [channels] = gamma.shape;
   assert(x.shape.at(-1) === channels, `a layer norm of ${channels} channels has an input of [${x.shape}]`);
-  const value = withGradient(
-    // Wider types, as the pair below takes and gives.
-    { x: x as tf.Tensor, gamma: gamma as tf.Tensor, beta: beta as tf.Tensor }, // As above.
-    {
-      forward: (given) => {
-        const mean = tf.mean(given.x, -1, true);
-        const centred = tf.sub(given.x, mean);
-        const inverse = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), epsilon));
-        const y = tf.add(tf.mul(tf.mul(centred, inverse), given.gamma), given.beta);
-        return { value: y, kept: { x: given.x, gamma: given.gamma, mean, inverse } };
-      },
-      backward: (dy, kept) =>
-        tf.tidy(() => {
-          const normalised = tf.mul(tf.sub(kept.x, kept.mean), kept.inverse);
-          const scaled = tf.mul(dy, kept.gamma);
-          const centred = tf.sub(
-            tf.sub(scaled, tf.mean(scaled, -1, true)),
-            tf.mul(normalised, tf.mean(tf.mul(scaled, normalised), -1, true)),
-          );
-          const rows = [dy.size / channels, channels];
-          return {
-            x: tf.mul(centred, kept.inverse),
-            gamma: tf.sum(tf.reshape(tf.mul(dy, normalised), rows), 0),
-            beta: tf.sum(tf.reshape(dy, rows), 0),
-          };
-        }),
-    },
-  );
+  const given: Given = { x, gamma, beta };
+  const fused = hasKernel(LAYER_NORM) && channels % LAYER_NORM_CHANNELS_MULTIPLE === 0;
+  const value = withGradient(given, fused ? fusedPair(epsilon) : composedPair(epsilon));
   return value as tf.Tensor<Rank>; // The shape of x.
+}
+
+type Given = { x: tf.Tensor; gamma: tf.Tensor; beta: tf.Tensor };
+type Kept = { x: tf.Tensor; gamma: tf.Tensor; mean: tf.Tensor; inverse: tf.Tensor };
+
+function fusedPair(epsilon: number): GradientPair<Given, Kept> {
+  return {
+    forward: (given) => {
+      const outputs = runKernel(LAYER_NORM, given, { epsilon });
+      const [value, mean, inverse] = outputs as [tf.Tensor, tf.Tensor, tf.Tensor]; // As the kernel says.
+      return { value, kept: { x: given.x, gamma: given.gamma, mean, inverse } };
+    },
+    backward: (dy, kept) => {
+      const { gamma, ...normed } = kept;
+      return {
+        x: () => runSingleKernel(LAYER_NORM_GRADIENT, { ...kept, dy }),
+        gamma: () => runSingleKernel(LAYER_NORM_SCALE_GRADIENT, { ...normed, dy }),
+        beta: () => channelSums(dy),
+      };
+    },
+  };
+}
+
+/** The same arithmetic of the framework's operations. */
+function composedPair(epsilon: number): GradientPair<Given, Kept> {
+  return {
+    forward: ({ x, gamma, beta }) => {
+      const mean = tf.mean(x, -1, true);
+      const centred = tf.sub(x, mean);
+      const inverse = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), epsilon));
+      const value = tf.add(tf.mul(tf.mul(centred, inverse), gamma), beta);
+      return { value, kept: { x, gamma, mean, inverse } };
+    },
+    backward: (dy, { x, gamma, mean, inverse }) => {
+      const normalised = () => tf.mul(tf.sub(x, mean), inverse);
+      return {
+        x: () => {
+          const [row, scaled] = [normalised(), tf.mul(dy, gamma)];
+          const parallel = tf.mul(row, tf.mean(tf.mul(scaled, row), -1, true));
+          return tf.mul(tf.sub(tf.sub(scaled, tf.mean(scaled, -1, true)), parallel), inverse);
+        },
+        gamma: () => channelSums(tf.mul(dy, normalised())),
+        beta: () => channelSums(dy),
+      };
+    },
+  };
 }

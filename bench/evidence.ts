@@ -1,21 +1,27 @@
 // `npm run evidence -- --set hippocampus|headneck --seed N --data DIR --out DIR`: fine-tunes SAM 2.1 with the recipe
 // rfmedsam2 on a real data set in several hospitals, in two phases, and scores what comes out beside local and pooled
-// training. It can be ended and started again, and then refuses a folder of other plans or start weights. `--summarise DIR --out FILE` makes one table of all seeds.
+// training. A second process makes what is not federated meanwhile; files are all that the two share. It can be ended and
+// started again, and then refuses a folder of other plans or start weights. `--summarise DIR --out FILE` makes one table
+// of all seeds.
 
+import { fork } from "node:child_process";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { chooseBackend } from "../site-agent/backend/choose-backend.ts";
 import { replaceFile } from "../site-agent/store/durable-file.ts";
-import { EVIDENCE_SETS } from "./evidence/data-sets.ts";
+import type { WeightValues } from "../site-agent/work/weights-file.ts";
+import { EVIDENCE_SETS, settingsOf } from "./evidence/data-sets.ts";
 import { scoreAllStages, scoreAnswer } from "./evidence/scoring.ts";
 import { evidenceStudy, startWeights, withoutAdapters } from "./evidence/study.ts";
 import { summarise } from "./evidence/summary.ts";
 import {
   claimFolder,
-  type TrainedModels,
+  type TrainingCases,
+  trainAlone,
+  trainFederated,
   trainingCases,
-  trainPhase,
   type Workplace,
 } from "./evidence/training.ts";
 
@@ -30,10 +36,19 @@ const { values } = parseArgs({
     data: { type: "string", default: "../shared/data" },
     out: { type: "string" },
     summarise: { type: "string" },
+    /** Of the second process. */
+    others: { type: "boolean", default: false },
   },
 });
 
-async function run(setName: string, seed: number, out: string): Promise<void> {
+type Evidence = {
+  readonly place: Workplace;
+  readonly start: WeightValues;
+  readonly cases: TrainingCases;
+  readonly backend: string;
+};
+
+async function opened(setName: string, seed: number, out: string): Promise<Evidence> {
   const set = EVIDENCE_SETS.find(({ name }) => name === setName);
   if (!set) throw new Error(USAGE);
   const folder = join(out, `${set.name}-${seed}`);
@@ -43,35 +58,80 @@ async function run(setName: string, seed: number, out: string): Promise<void> {
     console.error(`${((performance.now() - startMs) / 60_000).toFixed(1).padStart(6)} min  ${line}`);
   const study = await evidenceStudy({ set, seed, data: values.data });
   const { backend } = await chooseBackend();
-  say(`${set.name}, seed ${seed}, ${backend.name} ${backend.version}`);
   const abort = new AbortController();
-  const place: Workplace = { study, out: folder, say, signal: abort.signal };
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => abort.abort());
+  const place: Workplace = { study, out: folder, say, signal: abort.signal };
   const start = await startWeights(study);
   await claimFolder(folder, study, start);
   const cases = await trainingCases(study);
-  const locals = study.hospitals.map(({ site }) => ({ site, weights: start }));
-  const begun: TrainedModels = { federated: start, locals, pooled: start };
-  const prompters = await trainPhase("prompter", begun, cases, place);
-  const models = await trainPhase("adapters", prompters, cases, place);
-  const federated = await scoreAllStages("federated", models.federated, place);
-  const unadapted = await scoreAllStages("unadapted", withoutAdapters(models.federated, start), place);
-  const pooled = await scoreAnswer("pooled", models.pooled, place);
+  return { place, start, cases, backend: `${backend.name} ${backend.version}` };
+}
+
+/** The federated model, and what it is without its adapters. */
+async function federatedScores({ start, cases, place }: Evidence) {
+  const weights = await trainFederated(start, cases, place);
+  const federated = await scoreAllStages("federated", weights, place);
+  const unadapted = await scoreAllStages("unadapted", withoutAdapters(weights, start), place);
+  return { federated, unadapted };
+}
+
+/** Each hospital's own model, and that of all cases together. */
+async function otherScores({ start, cases, place }: Evidence) {
   const alone = [];
-  for (const { site, weights } of models.locals)
+  for (const { site, cases: own } of cases) {
+    const weights = await trainAlone(start, { name: site, cases: own }, place);
     alone.push({ site, ...(await scoreAnswer(`local-${site}`, weights, place)) });
-  const usage = process.resourceUsage();
+  }
+  const everyCase = { name: "pooled", cases: cases.flatMap((one) => one.cases) };
+  const pooled = await scoreAnswer("pooled", await trainAlone(start, everyCase, place), place);
+  return { alone, pooled };
+}
+
+async function run(setName: string, seed: number, out: string): Promise<void> {
+  const startMs = performance.now();
+  const evidence = await opened(setName, seed, out);
+  const { place, backend } = evidence;
+  const { set, plans, hospitals } = place.study;
+  place.say(`${set.name}, seed ${seed}, ${backend}`);
+  const others = processForOthers();
+  const federated = await federatedScores(evidence);
+  const othersCpuSeconds = await others;
   const result = {
-    ...{ set: set.name, seed, backend: `${backend.name} ${backend.version}`, plans: study.plans },
-    hospitals: study.hospitals.map(({ site, training, validation }) => ({
+    ...{ set: set.name, seed, settings: settingsOf(set), backend, plans },
+    hospitals: hospitals.map(({ site, training, validation }) => ({
       ...{ site, training: training.length, validation: validation.length },
     })),
-    ...{ federated, unadapted, pooled, alone },
-    cpuSecondsOfThisRun: (usage.userCPUTime + usage.systemCPUTime) / 1e6,
+    ...federated,
+    ...(await otherScores(evidence)), // Found as files.
+    cpuSecondsOfThisRun: cpuSeconds() + othersCpuSeconds,
     minutesOfThisRun: (performance.now() - startMs) / 60_000,
   };
-  await replaceFile(join(folder, "result.json"), Buffer.from(`${JSON.stringify(result, undefined, 1)}\n`));
-  say(`written: ${join(folder, "result.json")}`);
+  const file = join(place.out, "result.json");
+  await replaceFile(file, Buffer.from(`${JSON.stringify(result, undefined, 1)}\n`));
+  place.say(`written: ${file}`);
+}
+
+/** This command again for the other models. @returns its CPU seconds */
+function processForOthers(): Promise<number> {
+  const child = fork(fileURLToPath(import.meta.url), [...process.argv.slice(2), "--others"], {
+    execArgv: process.execArgv,
+  });
+  const ended = new Promise<number>((resolve, reject) => {
+    let seconds = 0;
+    child.once("message", (message) => {
+      seconds = Number(message);
+    });
+    child.once("exit", (code) =>
+      code === 0 ? resolve(seconds) : reject(new Error("the process for the other models failed")),
+    );
+  });
+  ended.catch(() => undefined); // Heard when the federated model is done.
+  return ended;
+}
+
+function cpuSeconds(): number {
+  const { userCPUTime, systemCPUTime } = process.resourceUsage();
+  return (userCPUTime + systemCPUTime) / 1e6;
 }
 
 async function main(): Promise<void> {
@@ -80,7 +140,9 @@ async function main(): Promise<void> {
   if (out !== undefined && folder !== undefined) return summarise(folder, out);
   if (out === undefined || set === undefined || !Number.isInteger(seed) || seed < 0 || seed > SEED_MAX)
     throw new Error(USAGE);
-  return run(set, seed, out);
+  if (!values.others) return run(set, seed, out);
+  await otherScores(await opened(set, seed, out));
+  process.send?.(cpuSeconds());
 }
 
 await main().catch((error: unknown) => {

@@ -20,7 +20,8 @@ import { PRETRAINED_MICRO_FILE } from "../../site-agent/pretraining/pretrained-c
 import type { WeightValues } from "../../site-agent/work/weights-file.ts";
 import { type EvidenceSet, type HospitalCases, hospitalsOf } from "./data-sets.ts";
 
-export type Phase = "prompter" | "adapters";
+export const PHASES = ["prompter", "adapters"] as const;
+export type Phase = (typeof PHASES)[number];
 
 export type EvidenceStudy = {
   readonly set: EvidenceSet;
@@ -47,15 +48,14 @@ export async function evidenceStudy({ set, seed, data }: EvidenceOptions): Promi
   }
   const plan = (phase: Phase): StudyPlan => {
     const { rounds, steps } = set[phase];
-    return undrafted(
-      draftPlan({
-        ...{ study: studyId(set.name), title: set.name, sites, size: "medium", seed, rounds },
-        ...{ stepsPerRound: steps, partialLabels: set.partialLabels },
-        labels: set.labels.map((name, index) => ({ id: index + 1, name })),
-        batchSize: phase === "prompter" ? set.prompter.slices : 1,
-        refinement: { variant: "pretrained-micro", imageSize: null, trains: phase },
-      }),
-    );
+    const draft = draftPlan({
+      ...{ study: studyId(set.name), title: set.name, sites, size: "medium", seed, rounds },
+      ...{ stepsPerRound: steps, partialLabels: set.partialLabels },
+      labels: set.labels.map((name, index) => ({ id: index + 1, name })),
+      batchSize: phase === "prompter" ? set.prompter.slices : 1,
+      refinement: { variant: "pretrained-micro", imageSize: set.imageSize ?? null, trains: phase },
+    });
+    return undrafted({ ...draft, preprocessing: { ...draft.preprocessing, ...set.preprocessing } });
   };
   return { set, seed, folder, hospitals, plans: { prompter: plan("prompter"), adapters: plan("adapters") } };
 }

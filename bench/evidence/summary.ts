@@ -3,6 +3,7 @@
 
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { replaceFile } from "../../site-agent/store/durable-file.ts";
 import { EVIDENCE_SETS, type EvidenceSet } from "./data-sets.ts";
 import type { StageResult } from "./scoring.ts";
@@ -10,6 +11,8 @@ import type { StageResult } from "./scoring.ts";
 export type EvidenceResult = {
   readonly set: string;
   readonly seed: number;
+  /** Rounds and steps, preprocessing and image size, as the set had them. */
+  readonly settings: unknown;
   readonly backend: string;
   readonly hospitals: readonly {
     readonly site: string;
@@ -33,9 +36,14 @@ const MARGIN_OVER_FILLED = 0.05;
 const COST_OF_ZEROED = 0.05;
 const POOLED_DISTANCE_MAX = 0.015;
 
-/** @param folder holds `SET-SEED/result.json` @param out a Markdown file; the same as JSON goes beside it */
+/**
+ * @param folder holds `SET-SEED/result.json`
+ * @param out    a Markdown file; the same as JSON goes beside it, and what that holds of other seeds under the same
+ *               settings is kept
+ */
 export async function summarise(folder: string, out: string): Promise<void> {
-  const results = await resultsBelow(folder);
+  const json = out.replace(/\.md$/, ".json");
+  const results = mergedResults(await resultsOf(json), await resultsBelow(folder));
   const sets = EVIDENCE_SETS.filter(({ name }) => results.some(({ set }) => set === name));
   const parts = sets.map((set) =>
     summaryOf(
@@ -48,8 +56,25 @@ export async function summarise(folder: string, out: string): Promise<void> {
     Buffer.from(`# RFMedSAM 2 on real data\n\n${parts.map(({ text }) => text).join("\n\n")}\n`),
   );
   const numbers = parts.map(({ text: _, ...rest }) => rest);
-  const json = out.replace(/\.md$/, ".json");
   await replaceFile(json, Buffer.from(`${JSON.stringify({ summaries: numbers, results }, undefined, 1)}\n`));
+}
+
+async function resultsOf(json: string): Promise<EvidenceResult[]> {
+  const text = await readFile(json, "utf8").catch(() => null);
+  return text === null ? [] : (JSON.parse(text) as { results: EvidenceResult[] }).results; // Written above.
+}
+
+/** Results of one set are only compared where they were made under the same settings. */
+export function mergedResults(
+  earlier: readonly EvidenceResult[],
+  fresh: readonly EvidenceResult[],
+): EvidenceResult[] {
+  const isKept = (old: EvidenceResult): boolean => {
+    const ofSet = fresh.filter(({ set }) => set === old.set);
+    const hasSettings = ({ settings }: EvidenceResult) => isDeepStrictEqual(settings, old.settings);
+    return ofSet.every((one) => one.seed !== old.seed && hasSettings(one));
+  };
+  return [...earlier.filter(isKept), ...fresh].sort((a, b) => a.set.localeCompare(b.set) || a.seed - b.seed);
 }
 
 async function resultsBelow(folder: string): Promise<EvidenceResult[]> {

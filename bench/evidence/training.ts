@@ -8,7 +8,6 @@ import { join } from "node:path";
 import { aggregate } from "@consilium/coordinator/aggregation/fedavg.ts";
 import { simdKernel } from "@consilium/coordinator/aggregation/vector-kernel.ts";
 import { FileArtifactStore, type StoredBlob } from "@consilium/coordinator/versions/artifact-store.ts";
-import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { type BundledTensor, writeTensorBundle } from "@consilium/shared/encoding/tensor-bundle.ts";
 import { rfmedsam2Trainable } from "@consilium/shared/model/rfmedsam2-parameters.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
@@ -23,7 +22,7 @@ import {
   type WeightValues,
   weightTensors,
 } from "../../site-agent/work/weights-file.ts";
-import { configOf, type EvidenceStudy, type Phase, parametersOf } from "./study.ts";
+import { configOf, type EvidenceStudy, PHASES, type Phase, parametersOf } from "./study.ts";
 
 const COHORT_BYTES_MAX = 4 * 2 ** 30;
 
@@ -33,12 +32,6 @@ export type Workplace = {
   readonly out: string;
   readonly say: (line: string) => void;
   readonly signal: AbortSignal;
-};
-
-export type TrainedModels = {
-  readonly federated: WeightValues;
-  readonly locals: readonly { readonly site: string; readonly weights: WeightValues }[];
-  readonly pooled: WeightValues;
 };
 
 export type TrainingCases = readonly { readonly site: string; readonly cases: readonly CohortCase[] }[];
@@ -53,21 +46,26 @@ export async function trainingCases({ hospitals, folder, plans }: EvidenceStudy)
   return all;
 }
 
-/** One phase of every model, each from its own model of the phase before. */
-export async function trainPhase(
-  phase: Phase,
-  from: TrainedModels,
+/** The prompter, then the adapters on it, each by federated averaging. */
+export async function trainFederated(
+  start: WeightValues,
   cases: TrainingCases,
   place: Workplace,
-): Promise<TrainedModels> {
-  const federated = await federate(phase, from.federated, cases, place);
-  const locals = [];
-  for (const [index, { site, cases: own }] of cases.entries()) {
-    const { weights } = expectDefined(from.locals[index], "a hospital's own model");
-    locals.push({ site, weights: await alone(phase, weights, { name: site, cases: own }, place) });
-  }
-  const everyCase = { name: "pooled", cases: cases.flatMap((one) => one.cases) };
-  return { federated, locals, pooled: await alone(phase, from.pooled, everyCase, place) };
+): Promise<WeightValues> {
+  let weights = start;
+  for (const phase of PHASES) weights = await federate(phase, weights, cases, place);
+  return weights;
+}
+
+/** The same on some cases by themselves, in equally many steps. */
+export async function trainAlone(
+  start: WeightValues,
+  own: { readonly name: string; readonly cases: readonly CohortCase[] },
+  place: Workplace,
+): Promise<WeightValues> {
+  let weights = start;
+  for (const phase of PHASES) weights = await alone(phase, weights, own, place);
+  return weights;
 }
 
 async function federate(

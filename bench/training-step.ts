@@ -22,10 +22,12 @@ import { loadBackendPackage, tf } from "../site-agent/backend/tensors.ts";
 import { installTrainingKernels } from "../site-agent/backend/wasm-kernels/install.ts";
 import { unetPrompter } from "../site-agent/recipes/unet-prompter.ts";
 import { ADAMW_DEFAULTS, initialAdamW } from "../site-agent/training/adamw.ts";
-import { trainStep } from "../site-agent/training/train-step.ts";
+import { compiledGradients } from "../site-agent/training/slice-objective.ts";
+import { stepWith, trainStep } from "../site-agent/training/train-step.ts";
 import { batchTensors } from "../site-agent/training/training-slice.ts";
 
-const VARIANTS = ["wasm", "tfjs-node", "wasm-stock", "cpu"] as const;
+/** `tfjs-node` runs compiled steps, as training does; `tfjs-node-eager` every operation by itself. */
+const VARIANTS = ["wasm", "tfjs-node", "tfjs-node-eager", "wasm-stock", "cpu"] as const;
 type Variant = (typeof VARIANTS)[number];
 type Workload = {
   readonly features: readonly number[];
@@ -42,11 +44,13 @@ const REAL_SIZES: readonly Workload[] = [
 const WORKLOADS: Readonly<Record<Variant, readonly Workload[]>> = {
   wasm: REAL_SIZES,
   "tfjs-node": REAL_SIZES,
+  "tfjs-node-eager": REAL_SIZES,
   "wasm-stock": [{ features: [16, 32, 64], size: 48, batch: 8, runs: 4 }],
   cpu: [{ features: [4, 8, 8], size: 16, batch: 1, runs: 3 }],
 };
 const MATRIX_SIZE = 1024;
-const WARM_UPS = 2;
+/** In which a step is recorded, and compared with eager execution. */
+const WARM_UPS = 7;
 
 function configOf(features: readonly number[]): PlainConvUNetConfig {
   return parsePlainConvUNetConfig({
@@ -81,7 +85,7 @@ function stepFlops(config: PlainConvUNetConfig, size: number): number {
 }
 
 async function start(variant: Variant): Promise<void> {
-  if (variant === "tfjs-node") {
+  if (variant === "tfjs-node" || variant === "tfjs-node-eager") {
     await startBackend("tfjs-node"); // Ends this process where `npm run setup:native` was not run.
     return;
   }
@@ -121,7 +125,7 @@ async function matrixRate(): Promise<number> {
   return (2 * MATRIX_SIZE ** 3) / seconds / 1e9;
 }
 
-async function stepSeconds({ features, size, batch, runs }: Workload): Promise<number> {
+async function stepSeconds(variant: Variant, { features, size, batch, runs }: Workload): Promise<number> {
   const config = configOf(features);
   const model = unetPrompter.build(config, initialPlainConvUNetWeights(config, 1));
   const prng = Prng.labelled(1, "slices");
@@ -133,9 +137,14 @@ async function stepSeconds({ features, size, batch, runs }: Workload): Promise<n
   const tensors = batchTensors(slices, [0, 1, 2]);
   const plan = { ...ADAMW_DEFAULTS, weightDecay: 0.01, learningRate: 1e-3, gradientNormL2Max: 12 };
   let state = initialAdamW(model.parameters.trainable());
+  const learner = { model, loss: unetPrompter.loss };
+  const compiled = variant === "tfjs-node-eager" ? null : compiledGradients(learner);
   const seconds = await cpuSeconds(runs, async () => {
-    ({ state } = await trainStep({ model, loss: unetPrompter.loss }, tensors, state, plan));
+    ({ state } = compiled
+      ? await stepWith(model.parameters, compiled.differentiate(tensors), state, plan)
+      : await trainStep(learner, tensors, state, plan));
   });
+  compiled?.dispose();
   model.dispose();
   return seconds;
 }
@@ -148,7 +157,7 @@ async function measure(variant: Variant): Promise<object> {
     const { features, size, batch } = workload;
     const parameters = parameterCount(plainConvUNetParameters(configOf(features)));
     try {
-      const seconds = await stepSeconds(workload);
+      const seconds = await stepSeconds(variant, workload);
       const rate = (batch * stepFlops(configOf(features), size)) / seconds / 1e9;
       const figures = {
         cpuSecondsPerStep: round(seconds),

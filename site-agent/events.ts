@@ -29,6 +29,7 @@ export const AgentEvent = Type.Union([
   event("job.finished", { job: Job, durationMs: Count }),
   event("job.abandoned", { job: Job }),
   event("job.failed", { job: Job, code: Code, holdOffMs: Count }),
+  event("graph.refused", { code: Code }),
   event("cases.prepared", { cases: Count, refused: Count, slices: Count }),
   event("submission.failed", { code: Code }),
   event("update.prepared", { round: Count, bytes: Count }),
@@ -109,6 +110,8 @@ export function describeEvent(event: AgentEvent): string {
       return `${doing[event.job]} given up: it is no longer wanted`;
     case "job.failed":
       return `${doing[event.job]} failed (${event.code}); tried again in ${Math.round(event.holdOffMs / 1000)} s`;
+    case "graph.refused":
+      return `training goes on without a compiled step (${event.code})`;
     case "cases.prepared":
       return `${event.cases} cases read, ${event.refused} refused, ${event.slices} slices prepared`;
     case "submission.failed":

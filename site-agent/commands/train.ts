@@ -61,6 +61,8 @@ export async function trainAlone(
       if (step % every === 0 || step === steps)
         context.remark(`step ${step} of ${steps}, loss ${loss.toFixed(4)}`);
     },
+    onWarning: ({ code, reason }) =>
+      context.remark(`${code}: ${reason}. Training goes on one operation at a time.`),
   });
   const seconds = (systemClock.nowMs() - startedAtMs) / 1000;
   const version = await writeModel(options.out, plan, outcome);

@@ -5,6 +5,7 @@
 import type { Prng } from "@consilium/shared/base/prng.ts";
 import type { ParameterSpec } from "@consilium/shared/model/parameter-manifest.ts";
 import type { PreprocessingPlan } from "@consilium/shared/model/preprocessing-plan.ts";
+import type { CompileWarning } from "../backend/graph/compile-step.ts";
 import type { tf } from "../backend/tensors.ts";
 import type { Parameters, Weights } from "../models/parameters.ts";
 import type { MirrorAxis } from "../preprocessing/augment-geometry.ts";
@@ -31,6 +32,8 @@ export type TrainingMaterial = {
   readonly seed: number;
   /** Changed copies of slices that lie one after another, all changed in the same way and of one size. */
   readonly view: (slices: readonly TrainingSlice[], prng: Prng) => TrainingSlice[];
+  /** Hears where a computation could not be compiled. */
+  readonly onWarning?: (warning: CompileWarning) => void;
 };
 
 export type PredictionView = {

@@ -3,7 +3,7 @@
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { predictSlices } from "../evaluation/predict-volume.ts";
 import { segmentSlices } from "../models/segment-slices.ts";
-import { sliceObjective } from "../training/slice-objective.ts";
+import { type CompiledGradients, compiledGradients, sliceObjective } from "../training/slice-objective.ts";
 import type { TrainingSlice } from "../training/training-slice.ts";
 import type { PredictionView, RecipeModel, SliceRecipe, StackPredictor, TrainableModel } from "./recipe.ts";
 
@@ -11,15 +11,22 @@ import type { PredictionView, RecipeModel, SliceRecipe, StackPredictor, Trainabl
 const BATCH_SIZE = 8;
 
 export function sliceModel(model: TrainableModel, loss: SliceRecipe["loss"]): RecipeModel {
+  const compiled: CompiledGradients[] = [];
   return {
     parameters: model.parameters,
-    objective: ({ cases, labels, batchSize, seed, view }) => {
+    objective: ({ cases, labels, batchSize, seed, view, onWarning }) => {
       const augment = (slice: TrainingSlice, prng: Parameters<typeof view>[1]): TrainingSlice =>
         expectDefined(view([slice], prng)[0], "view of a slice");
-      return sliceObjective({ model, loss }, { slices: cases.flat(), labels, batchSize, seed, augment });
+      const gradients = compiledGradients({ model, loss }, onWarning);
+      compiled.push(gradients);
+      const material = { slices: cases.flat(), labels, batchSize, seed, augment };
+      return sliceObjective({ model, loss }, material, gradients.differentiate);
     },
     predictor: (view) => slicePredictor(model, view),
-    dispose: () => model.dispose(),
+    dispose: () => {
+      for (const gradients of compiled) gradients.dispose();
+      model.dispose();
+    },
   };
 }
 

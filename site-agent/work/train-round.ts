@@ -50,6 +50,7 @@ export async function trainRound(
       if (pace.isDue(step, steps)) tellPhase("training", step, steps, loss);
     },
     signal: control.signal,
+    onWarning: ({ code }) => ports.tell({ kind: "graph.refused", code }),
   });
   return sealed(ports, { offer, approved, cohort, outcome, backend });
 }

@@ -7,6 +7,7 @@ import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import { applyDelta, subtract } from "../delta/delta.ts";
 import type { CohortCase } from "../preprocessing/prepare-cohort.ts";
 import { clipView } from "../preprocessing/training-view.ts";
+import type { TrainingMaterial } from "../recipes/recipe.ts";
 import { findRecipe } from "../recipes/registry.ts";
 import { trainBatches } from "../training/train-locally.ts";
 import type { WeightValues } from "./weights-file.ts";
@@ -22,6 +23,7 @@ export type TrainingRun = {
   readonly schedule: { readonly stepsBefore: number; readonly stepsInAll: number };
   readonly onStep: (step: number, loss: number) => void;
   readonly signal: AbortSignal;
+  readonly onWarning?: TrainingMaterial["onWarning"];
 };
 
 export type TrainingOutcome = {
@@ -34,7 +36,7 @@ export type TrainingOutcome = {
 
 /** @throws TrainingError, WeightsError, RecipeError, or the signal's reason */
 export async function runTraining(run: TrainingRun): Promise<TrainingOutcome> {
-  const { plan, base, cases, seed, steps, schedule, onStep, signal } = run;
+  const { plan, base, cases, seed, steps, schedule, onStep, signal, onWarning } = run;
   const recipe = findRecipe(plan.recipe);
   const manifest = recipe.trainable(plan.recipe.config);
   const model = recipe.open(plan.recipe.config, base);
@@ -45,6 +47,7 @@ export async function runTraining(run: TrainingRun): Promise<TrainingOutcome> {
       batchSize: plan.training.batchSize,
       seed,
       view: clipView({ preprocessing: plan.preprocessing, ...plan.training }),
+      ...(onWarning && { onWarning }),
     });
     const loop = { plan: { ...plan.training, stepsPerRound: steps }, schedule, onStep, signal };
     const { weights, losses } = await trainBatches({ ...loop, parameters: model.parameters }, objective);

@@ -1,0 +1,112 @@
+// A TensorFlow graph as a SavedModel in bytes: nodes with typed attributes, in the order in which they were made. The field
+// numbers are those of tensorflow/core/framework/{graph,node_def,attr_value,tensor,tensor_shape,types}.proto and
+// core/protobuf/{saved_model,meta_graph}.proto.
+
+import { ProtobufWriter } from "./protobuf-writer.ts";
+
+/** DataType of TensorFlow, as the addon numbers it too. */
+export const DATA_TYPES = { float32: 1, int32: 3, string: 7, complex64: 8, int64: 9, bool: 10 } as const;
+
+export type AttributeValue =
+  | { readonly kind: "text"; readonly value: string }
+  | { readonly kind: "integer"; readonly value: number | readonly number[] }
+  | { readonly kind: "float"; readonly value: number | readonly number[] }
+  | { readonly kind: "boolean"; readonly value: boolean }
+  | { readonly kind: "type"; readonly value: number | readonly number[] }
+  | { readonly kind: "shape"; readonly value: readonly number[] }
+  | { readonly kind: "tensor"; readonly value: ConstantTensor };
+
+export type ConstantTensor = {
+  /** A DataType. */
+  readonly type: number;
+  readonly shape: readonly number[];
+  /** Row-major and little-endian. */
+  readonly bytes: Uint8Array;
+};
+
+export type Attributes = Readonly<Record<string, AttributeValue>>;
+
+/** The tag under which a SavedModel is loaded. */
+export const SAVED_MODEL_TAG = "serve";
+/** Of TensorFlow 1.15 and later: what its graphs say of themselves, and the oldest version that may read them. */
+const PRODUCER_VERSION = 1087;
+const CONSUMER_MIN_VERSION = 12;
+const SAVED_MODEL_SCHEMA_VERSION = 1;
+
+export class GraphWriter {
+  readonly #nodes: ProtobufWriter[] = [];
+
+  get nodeCount(): number {
+    return this.#nodes.length;
+  }
+
+  /** @returns the node's name; its outputs are `name:0`, `name:1`, ... */
+  node(operation: string, inputs: readonly string[], attributes: Attributes): string {
+    const name = `${operation}_${this.#nodes.length}`;
+    const node = new ProtobufWriter().text(1, name).text(2, operation);
+    for (const input of inputs) node.text(3, input);
+    for (const [key, value] of Object.entries(attributes)) node.entry(5, key, attributeValue(value));
+    this.#nodes.push(node);
+    return name;
+  }
+
+  /** A tensor that every call brings. @returns its output's name */
+  placeholder(type: number, shape: readonly number[]): string {
+    return `${this.node("Placeholder", [], { dtype: { kind: "type", value: type }, shape: { kind: "shape", value: shape } })}:0`;
+  }
+
+  /** @returns its output's name */
+  constant(tensor: ConstantTensor): string {
+    return `${this.node("Const", [], { dtype: { kind: "type", value: tensor.type }, value: { kind: "tensor", value: tensor } })}:0`;
+  }
+
+  /** saved_model.pb of a graph without variables and without signatures: inputs and outputs are asked for by name. */
+  savedModel(): Uint8Array {
+    const versions = new ProtobufWriter().integer(1, PRODUCER_VERSION).integer(2, CONSUMER_MIN_VERSION);
+    const graph = new ProtobufWriter();
+    for (const node of this.#nodes) graph.message(1, node);
+    graph.message(4, versions);
+    const meta = new ProtobufWriter()
+      .message(1, new ProtobufWriter().text(4, SAVED_MODEL_TAG))
+      .message(2, graph);
+    return new ProtobufWriter().integer(1, SAVED_MODEL_SCHEMA_VERSION).message(2, meta).finish();
+  }
+}
+
+function attributeValue(attribute: AttributeValue): ProtobufWriter {
+  const writer = new ProtobufWriter();
+  switch (attribute.kind) {
+    case "text":
+      return writer.text(2, attribute.value);
+    case "boolean":
+      return writer.boolean(5, attribute.value);
+    case "shape":
+      return writer.message(7, shapeMessage(attribute.value));
+    case "tensor": {
+      const { type, shape, bytes } = attribute.value;
+      const tensor = new ProtobufWriter().integer(1, type).message(2, shapeMessage(shape)).bytes(4, bytes);
+      return writer.message(8, tensor);
+    }
+    default:
+      return numbers(writer, attribute);
+  }
+}
+
+type NumberAttribute = Extract<AttributeValue, { readonly kind: "integer" | "float" | "type" }>;
+
+/** One number, or a list of them. */
+function numbers(writer: ProtobufWriter, { kind, value }: NumberAttribute): ProtobufWriter {
+  const [single, listed] = { integer: [3, 3], float: [4, 4], type: [6, 6] }[kind] as [number, number]; // One pair each.
+  const put = (target: ProtobufWriter, field: number, number: number): ProtobufWriter =>
+    kind === "float" ? target.float(field, number) : target.integer(field, number);
+  if (typeof value === "number") return put(writer, single, value);
+  const list = new ProtobufWriter();
+  for (const number of value) put(list, listed, number);
+  return writer.message(1, list);
+}
+
+function shapeMessage(shape: readonly number[]): ProtobufWriter {
+  const writer = new ProtobufWriter();
+  for (const size of shape) writer.message(2, new ProtobufWriter().integer(1, size));
+  return writer;
+}

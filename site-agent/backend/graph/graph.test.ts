@@ -1,0 +1,327 @@
+import { Prng } from "@consilium/shared/base/prng.ts";
+import t from "tap";
+import { startBackend } from "../start-backend.ts";
+import { tf } from "../tensors.ts";
+import { type CompileWarning, compileStep } from "./compile-step.ts";
+import { DATA_TYPES, GraphWriter } from "./graph-writer.ts";
+import { largestError } from "./largest-error.ts";
+import type { NativeBackend } from "./native-backend.ts";
+import { ProtobufWriter } from "./protobuf-writer.ts";
+import { recordStep } from "./record-step.ts";
+
+const hex = (writer: ProtobufWriter): string => Buffer.from(writer.finish()).toString("hex");
+
+t.test("fields are written as the encoding guide has them", (t) => {
+  const message = () => new ProtobufWriter();
+  t.equal(hex(message().integer(1, 150)), "089601");
+  t.equal(hex(message().integer(1, -1)), "08ffffffffffffffffff01");
+  t.equal(hex(message().integer(1, 2n ** 63n - 1n)), "08ffffffffffffffff7f");
+  t.equal(hex(message().boolean(2, true)), "1001");
+  t.equal(hex(message().text(2, "testing")), "120774657374696e67");
+  t.equal(hex(message().message(3, message().integer(1, 150))), "1a03089601");
+  t.equal(hex(message().float(5, 1.5)), "2d0000c03f");
+  t.equal(hex(message().entry(5, "k", message().integer(3, 1))), "2a070a016b12021801");
+  t.equal(hex(message().bytes(16, Uint8Array.of(7))), "82010107", "a field number that takes two bytes");
+  t.end();
+});
+
+t.test("a graph is a SavedModel with its nodes in order", (t) => {
+  const graph = new GraphWriter();
+  const input = graph.placeholder(DATA_TYPES.float32, [2, 3]);
+  const constant = graph.constant({ type: DATA_TYPES.int32, shape: [1], bytes: Uint8Array.of(1, 0, 0, 0) });
+  const sum = graph.node("Sum", [input, constant], {
+    T: { kind: "type", value: DATA_TYPES.float32 },
+    keep_dims: { kind: "boolean", value: false },
+    strides: { kind: "integer", value: [1, 2] },
+    scale: { kind: "float", value: 0.5 },
+    padding: { kind: "text", value: "SAME" },
+  });
+  t.strictSame([input, constant, sum, graph.nodeCount], ["Placeholder_0:0", "Const_1:0", "Sum_2", 3]);
+  const text = Buffer.from(graph.savedModel()).toString("latin1");
+  const places = ["serve", "Placeholder_0", "Const_1", "Sum_2", "keep_dims", "SAME"].map((word) =>
+    text.indexOf(word),
+  );
+  t.ok(places.every((place) => place > 0));
+  t.strictSame(
+    places,
+    [...places].sort((a, b) => a - b),
+  );
+  t.end();
+});
+
+type FakeTensor = { readonly dataId: object; readonly dtype: "float32"; readonly shape: number[] };
+
+/** As much of tfjs-node as recording touches. */
+function fakeBackend() {
+  const tensorMap = new Map<object, { values: number[] | null; id: number }>();
+  let ids = 0;
+  const binding = {
+    ...{
+      TF_ATTR_STRING: 0,
+      TF_ATTR_INT: 1,
+      TF_ATTR_FLOAT: 2,
+      TF_ATTR_BOOL: 3,
+      TF_ATTR_TYPE: 4,
+      TF_ATTR_SHAPE: 5,
+    },
+    createTensor: (..._: unknown[]) => ++ids,
+    executeOp: (..._: unknown[]) => [{ id: ++ids, shape: [1], dtype: 1 }],
+    tensorDataSync: () => new Float32Array(1),
+  };
+  class Fake {
+    binding = binding;
+    readonly tensorMap = tensorMap;
+    move(dataId: object, values: number[]): void {
+      tensorMap.set(dataId, { values, id: -1 });
+    }
+    getInputTensorIds(tensors: readonly FakeTensor[]): number[] {
+      return tensors.map(({ dataId }) => {
+        const found = tensorMap.get(dataId);
+        if (!found) throw new Error("an unknown tensor");
+        if (found.values)
+          Object.assign(found, {
+            id: this.binding.createTensor([1], DATA_TYPES.float32, found.values),
+            values: null,
+          });
+        return found.id;
+      });
+    }
+  }
+  const fake = new Fake();
+  return {
+    backend: fake as unknown as NativeBackend, // What recording uses of it.
+    fake,
+    /** A tensor that lies in JavaScript. */
+    made: (): FakeTensor => {
+      const dataId = {};
+      fake.move(dataId, [1]);
+      return { dataId, dtype: "float32", shape: [1] };
+    },
+    /** The result of an operation, as a tensor. */
+    run: (operation: string, inputs: FakeTensor[], attributes: unknown[] = []): FakeTensor => {
+      const [output] = fake.binding.executeOp(operation, attributes, fake.getInputTensorIds(inputs), 1);
+      const dataId = {};
+      tensorMap.set(dataId, { values: null, id: output?.id ?? -1 });
+      return { dataId, dtype: "float32", shape: [1] };
+    },
+  };
+}
+
+const named = (tensors: Record<string, FakeTensor>): tf.NamedTensorMap =>
+  tensors as unknown as tf.NamedTensorMap;
+
+t.test("a recording reads what was declared and what it made itself", (t) => {
+  const { backend, fake, made, run } = fakeBackend();
+  const x = made();
+  const real = fake.binding;
+  const { recorded } = recordStep(backend, named({ x }), () => named({ y: run("Add", [x, made()]) }));
+  t.equal(recorded.nodeCount, 3, "a placeholder, a constant and a sum");
+  t.strictSame([...recorded.inputs], [["x", "Placeholder_0:0"]]);
+  t.strictSame([...recorded.outputs], [["y", "Add_2:0"]]);
+  t.equal(fake.binding, real, "the addon is itself again");
+  t.notOk(Object.hasOwn(fake, "move") || Object.hasOwn(fake, "getInputTensorIds"));
+  const shared = recordStep(backend, named({ x }), () =>
+    named({ y: run("Add", [run("Mul", [x, made()]), made()]) }),
+  );
+  t.equal(shared.recorded.nodeCount, 4, "equal small constants are one");
+  t.end();
+});
+
+t.test("a recording ends where it reads anything else", (t) => {
+  const refused = (compute: (of: ReturnType<typeof fakeBackend>, x: FakeTensor) => FakeTensor) => {
+    const of = fakeBackend();
+    const x = of.made();
+    const real = of.fake.binding;
+    try {
+      recordStep(of.backend, named({ x }), () => named({ y: compute(of, x) }));
+      return "recorded";
+    } catch (error) {
+      t.equal(of.fake.binding, real, "the addon is itself again");
+      return (error as Error).message;
+    }
+  };
+  const mystery = [{ name: "mystery", type: 99, value: 1 }];
+  t.match(
+    refused((of, x) => of.run("Add", [x, x], mystery)),
+    /attribute mystery of Add/,
+  );
+  t.match(
+    refused((of, x) => {
+      of.fake.binding.tensorDataSync();
+      return x;
+    }),
+    /reads numbers back/,
+  );
+  const uploaded = (of: ReturnType<typeof fakeBackend>): FakeTensor => {
+    const tensor: FakeTensor = { dataId: {}, dtype: "float32", shape: [1] };
+    of.fake.tensorMap.set(tensor.dataId, { values: null, id: 1000 });
+    return tensor;
+  };
+  t.match(
+    refused((of, x) => of.run("Add", [x, uploaded(of)])),
+    /Add reads a tensor that is no declared input/,
+  );
+  const neverUsed = (of: ReturnType<typeof fakeBackend>): FakeTensor => {
+    const tensor: FakeTensor = { dataId: {}, dtype: "float32", shape: [1] };
+    of.fake.tensorMap.set(tensor.dataId, { values: [1], id: -1 });
+    return tensor;
+  };
+  t.match(
+    refused((of, x) => of.run("Add", [x, neverUsed(of)])),
+    /no declared input/,
+    "nor one that waits in JavaScript",
+  );
+  t.match(
+    refused((of) => uploaded(of)),
+    /y reads a tensor/,
+    "nor gives one back",
+  );
+  t.end();
+});
+
+t.test("the error of two results is that of their worst tensor, and rounding is none", async (t) => {
+  await tf.setBackend("cpu");
+  const result = (values: number[], rest: number[] = [0, 0]) => ({
+    a: tf.tensor1d(values),
+    b: tf.tensor1d(rest),
+  });
+  t.equal(largestError(result([3, 4]), result([3, 4])), 0);
+  t.equal(largestError(result([3, 4]), result([3, 4.5])), 0.1);
+  t.equal(largestError(result([3, 4], [1e-9, 0]), result([3, 4], [-1e-9, 0])), 0, "zero in exact arithmetic");
+  t.ok(largestError(result([3, 4], [1, 0]), result([3, 4], [0, 0])) >= 1);
+  t.equal(largestError(result([3, 4]), result([3, Number.NaN])), Number.POSITIVE_INFINITY);
+  t.equal(largestError(result([3, 4]), { a: tf.tensor1d([3, 4]) }), Number.POSITIVE_INFINITY);
+  t.equal(largestError({ a: tf.tensor1d([1]) }, { a: tf.tensor2d([[1]]) }), Number.POSITIVE_INFINITY);
+});
+
+t.test("without TensorFlow a step runs as it is", async (t) => {
+  await tf.setBackend("cpu");
+  let calls = 0;
+  const step = compileStep(
+    ({ x }) => {
+      calls += 1;
+      return { y: tf.mul(x as tf.Tensor, 2) }; // Given below.
+    },
+    { name: "twice" },
+  );
+  const before = tf.memory().numTensors;
+  const x = tf.tensor1d([1, 2]);
+  const { y } = step.run({ x });
+  t.strictSame([...y.dataSync()], [2, 4]);
+  tf.dispose([x, y]);
+  t.equal(tf.memory().numTensors, before);
+  t.equal(calls, 1);
+});
+
+const native = await startBackend("tfjs-node").then(
+  () => true,
+  () => false,
+);
+const skip = native ? false : "@tensorflow/tfjs-node is not installed here";
+
+/** A small network with everything that a step has: products, a convolution, a norm, a maximum, gradients and a state. */
+function smallStep(inputs: tf.NamedTensorMap): tf.NamedTensorMap {
+  const { x, kernel, weight, rate } = inputs as Record<string, tf.Tensor>;
+  const loss = (k: tf.Tensor, w: tf.Tensor): tf.Scalar => {
+    const image = tf.maxPool(
+      tf.relu(tf.conv2d(x as tf.Tensor4D, k as tf.Tensor4D, 1, "same")),
+      2,
+      2,
+      "valid",
+    ); // Shapes below.
+    return tf.mean(tf.square(tf.matMul(tf.reshape(image, [2, 8]), w as tf.Tensor2D))); // As above.
+  };
+  const { value, grads } = tf.valueAndGrads(loss)([kernel as tf.Tensor, weight as tf.Tensor]);
+  const moved = (tensor: tf.Tensor, index: number) =>
+    tf.sub(tensor, tf.mul(grads[index] as tf.Tensor, rate as tf.Tensor));
+  return { value, kernel: moved(kernel as tf.Tensor, 0), weight: moved(weight as tf.Tensor, 1) };
+}
+
+type Run = { readonly losses: number[]; readonly kernel: Float32Array; readonly warnings: CompileWarning[] };
+
+/** Steps with new data and another rate each, whose results are the next one's inputs. */
+function steps(count: number, compute: typeof smallStep, isCompiled: boolean): Run {
+  const prng = Prng.labelled(1, "graph");
+  const numbers = (size: number): number[] => Array.from({ length: size }, () => prng.normal());
+  const warnings: CompileWarning[] = [];
+  const options = { name: "small", onWarning: (warning: CompileWarning) => void warnings.push(warning) };
+  const compiled = isCompiled ? compileStep(compute, options) : { run: compute, dispose: () => {} };
+  let state = {
+    kernel: tf.tensor4d(numbers(18), [3, 3, 1, 2]),
+    weight: tf.tensor2d(numbers(24), [8, 3]),
+  } as tf.NamedTensorMap;
+  const losses: number[] = [];
+  for (let step = 0; step < count; step += 1) {
+    const x = tf.tensor4d(numbers(32), [2, 4, 4, 1]);
+    const rate = tf.scalar(0.01 / (step + 1));
+    const { value, ...next } = tf.tidy(() => compiled.run({ x, rate, ...state }));
+    losses.push(...(value?.dataSync() ?? []));
+    tf.dispose([x, rate, value as tf.Tensor, state]);
+    state = next;
+  }
+  const kernel = (state["kernel"] as tf.Tensor).dataSync() as Float32Array; // Its type.
+  tf.dispose(state);
+  compiled.dispose();
+  return { losses, kernel, warnings };
+}
+
+t.test(
+  "a compiled step goes where eager ones go, with changing data, rate and state",
+  { skip },
+  async (t) => {
+    await tf.setBackend("tensorflow");
+    let calls = 0;
+    const counted: typeof smallStep = (inputs) => {
+      calls += 1;
+      return smallStep(inputs);
+    };
+    const before = tf.memory().numTensors;
+    const found = steps(20, counted, true);
+    t.equal(tf.memory().numTensors, before, "no tensor is left");
+    t.strictSame(found.warnings, []);
+    t.equal(calls, 6, "once recorded, five times compared, and never again");
+    const expected = steps(20, smallStep, false);
+    found.losses.forEach((loss, step) => {
+      t.ok(
+        Math.abs(loss - (expected.losses[step] ?? Number.NaN)) <= 1e-5 * Math.abs(loss),
+        `loss of step ${step}`,
+      );
+    });
+    t.ok(
+      found.kernel.every((value, index) => Math.abs(value - (expected.kernel[index] ?? Number.NaN)) < 1e-5),
+    );
+  },
+);
+
+t.test("a step that is another one each time is found out, and goes on eagerly", { skip }, async (t) => {
+  await tf.setBackend("tensorflow");
+  let calls = 0;
+  const drifting: typeof smallStep = (inputs) => {
+    calls += 1;
+    const { value, ...rest } = smallStep(inputs);
+    return { value: tf.mul(value as tf.Tensor, tf.tensor1d([calls])), ...rest };
+  };
+  const { warnings, losses } = steps(12, drifting, true);
+  t.match(warnings, [{ code: "graph.differs", step: "small" }]);
+  t.equal(warnings.length, 1);
+  t.equal(calls, 12, "every step is computed, and none twice");
+  t.equal(losses.length, 12);
+});
+
+t.test("what cannot be recorded runs eagerly, and says so once", { skip }, async (t) => {
+  await tf.setBackend("tensorflow");
+  const hidden = tf.tensor1d([2]);
+  const { warnings } = steps(4, (inputs) => ({ ...smallStep(inputs), extra: tf.mul(hidden, 2) }), true);
+  t.match(warnings, [{ code: "graph.not-recorded", reason: /no declared input/ }]);
+  const reading = steps(
+    4,
+    (inputs) => {
+      const outputs = smallStep(inputs);
+      (outputs["value"] as tf.Tensor).dataSync();
+      return outputs;
+    },
+    true,
+  );
+  t.match(reading.warnings, [{ code: "graph.not-recorded", reason: /reads numbers back/ }]);
+  hidden.dispose();
+});

@@ -1,0 +1,188 @@
+// Records one ordinary eager computation of tfjs-node as a TensorFlow graph. tfjs-node already sends TensorFlow's own
+// operations and attributes to its addon: they are noted on their way. The graph reads what was declared as input and
+// what the computation itself made of constants; anything else that it touches ends the recording.
+
+import { tf } from "../tensors.ts";
+import { type AttributeValue, DATA_TYPES, GraphWriter } from "./graph-writer.ts";
+import type { NativeAttribute, NativeBackend, NativeBinding } from "./native-backend.ts";
+
+export class RecordingError extends Error {
+  override name = "RecordingError";
+  readonly code = "graph.not-recorded";
+}
+
+export type RecordedStep = {
+  readonly savedModel: Uint8Array;
+  /** Names in the graph, under the names in the computation. */
+  readonly inputs: ReadonlyMap<string, string>;
+  readonly outputs: ReadonlyMap<string, string>;
+  readonly nodeCount: number;
+};
+
+/** Constants up to this size are one node however often they are made. */
+const SHARED_NUMBERS_MAX = 64;
+
+/**
+ * @param inputs every tensor that the computation reads and did not make itself
+ * @returns what the computation gave, and its graph
+ * @throws RecordingError where it reads another tensor, or reads numbers back on the way
+ */
+export function recordStep<Outputs extends tf.NamedTensorMap>(
+  backend: NativeBackend,
+  inputs: tf.NamedTensorMap,
+  compute: () => Outputs,
+): { readonly outputs: Outputs; readonly recorded: RecordedStep } {
+  const graph = new GraphWriter();
+  const names = new Map<number, string>();
+  const inputNames = new Map<string, string>();
+  for (const [name, tensor] of Object.entries(inputs)) {
+    const type = DATA_TYPES[tensor.dtype as keyof typeof DATA_TYPES]; // Every tensor's type is one of them or bool.
+    const output = graph.placeholder(type, tensor.shape);
+    names.set(idOf(backend, tensor), output);
+    inputNames.set(name, output);
+  }
+  const outputs = whileRecording(backend, { graph, names }, compute);
+  const outputNames = new Map(
+    Object.entries(outputs).map(([name, tensor]) => [name, nameOf(idOf(backend, tensor), names, name)]),
+  );
+  const recorded = {
+    ...{ savedModel: graph.savedModel(), inputs: inputNames, outputs: outputNames },
+    nodeCount: graph.nodeCount,
+  };
+  return { outputs, recorded };
+}
+
+type Recording = { readonly graph: GraphWriter; readonly names: Map<number, string> };
+
+/** The addon, and what is called on it, are replaced for as long as the computation runs. */
+function whileRecording<T>(backend: NativeBackend, recording: Recording, compute: () => T): T {
+  const { binding, move, getInputTensorIds } = backend;
+  const written = new WeakSet<object>();
+  const replaced = {
+    binding: recordingBinding(binding, recording),
+    move(dataId: object, ...rest: unknown[]) {
+      written.add(dataId);
+      return (move as (...all: unknown[]) => void).call(backend, dataId, ...rest); // As it was called.
+    },
+    // What was made in JavaScript before and never used would look like a constant once it is uploaded.
+    getInputTensorIds(tensors: readonly tf.Tensor[]) {
+      for (const { dataId } of tensors) {
+        const isWaiting = dataId !== undefined && isStillInJavaScript(backend, dataId);
+        if (isWaiting && !written.has(dataId))
+          throw new RecordingError("the computation reads a tensor that is no declared input");
+      }
+      return getInputTensorIds.call(backend, tensors);
+    },
+  };
+  Object.assign(backend, replaced);
+  try {
+    return compute();
+  } finally {
+    // The methods are the prototype's.
+    for (const name of ["move", "getInputTensorIds"]) Reflect.deleteProperty(backend, name);
+    backend.binding = binding;
+  }
+}
+
+function recordingBinding(binding: NativeBinding, { graph, names }: Recording): NativeBinding {
+  const constants = new Map<string, string>();
+  const constantOf = (shape: readonly number[], type: number, values: ArrayLike<number>): string => {
+    const made = (): string => graph.constant({ type, shape, bytes: bytesOf(type, values) });
+    if (values.length > SHARED_NUMBERS_MAX) return made();
+    const key = `${type} [${shape}] ${Array.from(values, (value) => (Object.is(value, -0) ? "-0" : value))}`;
+    const name = constants.get(key) ?? made();
+    constants.set(key, name);
+    return name;
+  };
+  const changed: Pick<NativeBinding, "createTensor" | "executeOp" | "tensorDataSync"> = {
+    createTensor(shape, type, values) {
+      const id = binding.createTensor(shape, type, values);
+      names.set(id, constantOf(shape, type, values));
+      return id;
+    },
+    executeOp(operation, attributes, inputs, outputCount) {
+      const inputNames = inputs.map((id) => nameOf(id, names, operation));
+      const own = attributes.map(
+        (attribute) => [attribute.name, attributeOf(binding, attribute, operation)] as const,
+      );
+      const outputs = binding.executeOp(operation, attributes, inputs, outputCount);
+      const node = graph.node(operation, inputNames, Object.fromEntries(own));
+      outputs.forEach(({ id }, index) => {
+        names.set(id, `${node}:${index}`);
+      });
+      return outputs;
+    },
+    tensorDataSync() {
+      throw new RecordingError("the computation reads numbers back, which a graph cannot");
+    },
+  };
+  // The addon's functions cannot be assigned to; everything else is its own.
+  return Object.create(binding, Object.getOwnPropertyDescriptors(changed)) as NativeBinding;
+}
+
+function nameOf(id: number, names: ReadonlyMap<number, string>, reader: string): string {
+  const name = names.get(id);
+  if (name === undefined)
+    throw new RecordingError(`${reader} reads a tensor that is no declared input of the computation`);
+  return name;
+}
+
+function idOf(backend: NativeBackend, tensor: tf.Tensor): number {
+  const [id] = backend.getInputTensorIds([tensor]);
+  tf.util.assert(id !== undefined, () => "a tensor has a number");
+  return id as number; // Asserted above.
+}
+
+/** Numbers of a tensor are uploaded when something first computes with it. */
+function isStillInJavaScript(backend: NativeBackend, dataId: object): boolean {
+  const { tensorMap } = backend as unknown as {
+    readonly tensorMap: { get(id: object): { values: unknown } | undefined };
+  }; // tfjs-node's own table.
+  const values = tensorMap.get(dataId)?.values;
+  return values !== null && values !== undefined;
+}
+
+function attributeOf(
+  binding: NativeBinding,
+  { name, type, value }: NativeAttribute,
+  operation: string,
+): AttributeValue {
+  const numbers = value as number | readonly number[]; // As the addon takes them.
+  switch (type) {
+    case binding.TF_ATTR_STRING:
+      return { kind: "text", value: String(value) };
+    case binding.TF_ATTR_INT:
+      return { kind: "integer", value: numbers };
+    case binding.TF_ATTR_FLOAT:
+      return { kind: "float", value: numbers };
+    case binding.TF_ATTR_BOOL:
+      return { kind: "boolean", value: value === true || value === 1 };
+    case binding.TF_ATTR_TYPE:
+      return { kind: "type", value: numbers };
+    case binding.TF_ATTR_SHAPE:
+      return { kind: "shape", value: value as readonly number[] }; // As above.
+    default:
+      throw new RecordingError(`attribute ${name} of ${operation} is of a kind that is not known`);
+  }
+}
+
+function bytesOf(type: number, values: ArrayLike<number>): Uint8Array {
+  const typed = typedValues(type, values);
+  return new Uint8Array(typed.buffer, typed.byteOffset, typed.byteLength);
+}
+
+function typedValues(type: number, values: ArrayLike<number>): Float32Array | Int32Array | Uint8Array {
+  switch (type) {
+    case DATA_TYPES.float32:
+      return Float32Array.from(values);
+    case DATA_TYPES.int32:
+      return Int32Array.from(values);
+    case DATA_TYPES.bool:
+      return Uint8Array.from(values);
+    case DATA_TYPES.int64:
+      // tfjs-node hands over 64-bit numbers as pairs of 32-bit ones.
+      return Int32Array.from(values);
+    default:
+      throw new RecordingError(`a constant has the data type ${type}, which is not known`);
+  }
+}

@@ -73,7 +73,8 @@ function progressLine(reports: readonly StepReport[], plan: PretrainingPlan, sec
   const mean = (values: readonly number[]): string =>
     (values.reduce((sum, value) => sum + value, 0) / values.length).toFixed(3);
   const overlap = (label: string, counts: (report: StepReport) => boolean): string[] => {
-    const values = reports.filter(counts).map(({ meanIou }) => meanIou);
+    const all = reports.filter(counts).map(({ meanIou }) => meanIou);
+    const values = all.filter((value) => !Number.isNaN(value)); // A clip may have no slice without a prompt.
     return values.length > 0 ? [`IoU ${label} ${mean(values)}`] : [];
   };
   const step = reports.at(-1)?.step ?? 0;

@@ -9,7 +9,7 @@ import { learningRate } from "../training/learning-rate.ts";
 import type { ExamplePlan } from "./drawn-examples.ts";
 import type { PromptKind } from "./example-prompts.ts";
 import {
-  type ClipPromptKind,
+  type ClipPrompting,
   EARLY_LOSS,
   LATE_LOSS,
   type SlicePrompting,
@@ -51,6 +51,9 @@ export const PretrainingPlan = Type.Object(
     earlyMaskShare: Share,
     /** Steps with a second answer after a correction. */
     correctionShare: Share,
+    /** Later slices of a clip that are prompted as well, and of these the ones with a rough mask. */
+    promptedAgainShare: Share,
+    promptedAgainMaskShare: Share,
   },
   { additionalProperties: false },
 );
@@ -59,12 +62,14 @@ export type PretrainingPlan = Static<typeof PretrainingPlan>;
 /** Of both kinds, as measured on one core of the reference machine, another being busy. */
 const STEPS_PER_MINUTE = 140;
 const CLIP_PHASE_SHARE = 0.2;
+/** What is trained already goes on mostly with clips: memory is what it knows least of. */
+const CONTINUED_CLIP_PHASE_SHARE = 0.7;
 export const PRETRAINING_MINUTES_MAX = 90;
 
 /** @param continues from trained weights: without the first steps' help, and with smaller ones */
 export function pretrainingPlan(minutes: number, seed: number, continues = false): PretrainingPlan {
   const stepCount = Math.round(minutes * STEPS_PER_MINUTE);
-  const clipSteps = Math.round(stepCount * CLIP_PHASE_SHARE);
+  const clipSteps = Math.round(stepCount * (continues ? CONTINUED_CLIP_PHASE_SHARE : CLIP_PHASE_SHARE));
   return {
     seed,
     sliceSteps: stepCount - clipSteps,
@@ -72,7 +77,7 @@ export function pretrainingPlan(minutes: number, seed: number, continues = false
     slices: { imageCount: 4, objectCountMax: 8, areaMinPx: 256 },
     clips: { imageCount: 3, objectCountMax: 4, areaMinPx: 256 },
     learningRate: continues ? 5e-4 : 1e-3,
-    clipLearningRate: continues ? 2e-4 : 5e-4,
+    clipLearningRate: continues ? 4e-4 : 5e-4,
     warmupSteps: Math.min(100, Math.round(stepCount / 20)),
     weightDecay: 0.01,
     beta2: 0.99,
@@ -83,6 +88,8 @@ export function pretrainingPlan(minutes: number, seed: number, continues = false
     earlyAreaMinPx: 400,
     earlyMaskShare: 0.4,
     correctionShare: 0.1,
+    promptedAgainShare: 0.5,
+    promptedAgainMaskShare: 0.5,
   };
 }
 
@@ -103,7 +110,7 @@ export type PretrainingStep = {
   readonly options: StepOptions;
 } & (
   | { readonly of: "slices"; readonly prompting: SlicePrompting }
-  | { readonly of: "clip"; readonly kind: ClipPromptKind }
+  | { readonly of: "clip"; readonly prompting: ClipPrompting }
 );
 
 /** @param step counts from 0 */
@@ -121,7 +128,7 @@ export function pretrainingStep(plan: PretrainingPlan, step: number): Pretrainin
   const rate = learningRate(schedule, place, inClipPhase ? plan.clipSteps : plan.sliceSteps);
   const common = { learningRate: rate, startsPhase: place === 0, options };
   if (inClipPhase && place % 2 === 0)
-    return { ...common, of: "clip", examples: plan.clips, kind: clipKind(plan, step, prng) };
+    return { ...common, of: "clip", examples: plan.clips, prompting: clipPrompting(plan, step, prng) };
   const correctionCount = Number(prng.chance(plan.correctionShare));
   const examples = isEarly ? { ...plan.slices, areaMinPx: plan.earlyAreaMinPx } : plan.slices;
   return {
@@ -141,6 +148,8 @@ function promptKind(plan: PretrainingPlan, step: number, prng: Prng): PromptKind
 
 const GIVEN_MASK_SHARE = 0.2;
 
-function clipKind(plan: PretrainingPlan, step: number, prng: Prng): ClipPromptKind {
-  return prng.chance(GIVEN_MASK_SHARE) ? "mask" : promptKind(plan, step, prng);
+function clipPrompting(plan: PretrainingPlan, step: number, prng: Prng): ClipPrompting {
+  const { pointShare, promptedAgainShare: share, promptedAgainMaskShare: maskShare } = plan;
+  const kind = prng.chance(GIVEN_MASK_SHARE) ? "mask" : promptKind(plan, step, prng);
+  return { kind, again: { share, pointShare, maskShare } };
 }

@@ -1,5 +1,5 @@
 // What a step of pretraining computes: the loss of prompts on single slices, corrections included, or of a clip whose
-// first slice alone is prompted and whose other slices have only the memory. Losses are SAM 2's own.
+// first slice is prompted and whose other slices have the memory, some of them a prompt as well. Losses are SAM 2's own.
 
 import { assert, expectDefined } from "@consilium/shared/base/assert.ts";
 import type { Prng } from "@consilium/shared/base/prng.ts";
@@ -35,7 +35,7 @@ export const EARLY_LOSS: MaskLossSettings = {
 
 export type StepLoss = {
   readonly total: tf.Scalar;
-  /** Mean over the objects of the last answer, or of the slices without a prompt. */
+  /** Mean over the objects of the last answer, or of the slices without a prompt; NaN where all have one. */
   readonly meanIou: number;
 };
 
@@ -85,10 +85,19 @@ function drawnShares(masks: readonly Uint8Array[], side: number): tf.Tensor3D {
 /** How the first slice of a clip is prompted. */
 export type ClipPromptKind = PromptKind | "mask";
 
+export type ClipPrompting = {
+  readonly kind: ClipPromptKind;
+  /**
+   * Shares of later slices with a prompt, and of their kinds. A model that never saw both would follow the memory where
+   * a prompt says better.
+   */
+  readonly again: { readonly share: number; readonly pointShare: number; readonly maskShare: number };
+};
+
 export function clipLoss(
   model: Sam2,
   { images, masks }: DrawnClip,
-  { kind, settings, prng }: { readonly kind: ClipPromptKind } & StepOptions,
+  { kind, again, settings, prng }: ClipPrompting & StepOptions,
 ): StepLoss {
   const side = model.config.imageSize;
   const encoded = model.encode(imageTensor(images, side));
@@ -99,15 +108,28 @@ export function clipLoss(
   for (const [frame, truth] of masks.entries()) {
     const isFirst = frame === 0;
     const features = frameFeatures(encoded, frame, truth.length);
-    const prompts = isFirst ? firstPrompts(kind, truth, { side, prng }) : {};
+    const asked = isFirst ? kind : kindAgain(truth, again, prng);
+    const prompts = asked ? firstPrompts(asked, truth, { side, prng }) : {};
     const at = { frame, frameCount, reverse: false, training: true, isFirst, features, bank };
     const answer = model.track({ ...at, prompts });
     (isFirst ? bank.conditioning : bank.tracked).set(frame, answer.memory);
     if (!(isFirst && kind === "mask"))
       losses.push(maskLosses(answer, maskTensor(truth, side), settings).total);
-    if (!isFirst) overlaps.push(meanIou(masksOf(answer.lowMasks, side), truth));
+    if (!asked) overlaps.push(meanIou(masksOf(answer.lowMasks, side), truth));
   }
   return { total: meanLoss(losses), meanIou: mean(overlaps) };
+}
+
+/** How a later slice is prompted; null for most, and where an object is no longer seen. */
+function kindAgain(
+  truth: readonly Uint8Array[],
+  { share, pointShare, maskShare }: ClipPrompting["again"],
+  prng: Prng,
+): PromptKind | null {
+  const [isAsked, draw] = [prng.chance(share), prng.next()];
+  if (!isAsked || !truth.every((mask) => mask.includes(1))) return null;
+  if (draw < pointShare) return "point";
+  return draw < pointShare + maskShare ? "box-and-mask" : "box";
 }
 
 /** One image of several, for every object: the memory differs between objects. */

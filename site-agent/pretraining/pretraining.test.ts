@@ -32,6 +32,7 @@ installTrainingKernels();
 
 const PROVENANCE_FILE = PRETRAINED_MICRO_FILE.replace(/\.safetensors$/, ".provenance.json");
 const SIDE = 64;
+const NEVER = { share: 0, pointShare: 0, maskShare: 0 };
 const TINY = tinyRecord(sam2Variants.micro);
 const PLAN: PretrainingPlan = {
   ...pretrainingPlan(1, 7),
@@ -193,7 +194,7 @@ t.test("a step changes what its loss depends on and nothing else, and leaves no 
   );
   const clip = drawClip({ imageCount: 2, objectCountMax: 2, areaMinPx: 10 }, SIDE, new Prng(3));
   const remembered = () =>
-    clipLoss(model, clip, { kind: "mask", settings: LATE_LOSS, prng: new Prng(1) }).total;
+    clipLoss(model, clip, { kind: "mask", again: NEVER, settings: LATE_LOSS, prng: new Prng(1) }).total;
   ({ state } = sparseOptimiserStep(model.parameters, remembered, state, plan));
   t.equal(tf.memory().numTensors, tensors);
   const third = digests(await model.parameters.export(names));
@@ -209,6 +210,13 @@ t.test("a step changes what its loss depends on and nothing else, and leaves no 
       part,
     );
   }
+  const later = (share: number): number =>
+    tf.tidy(() => {
+      const again = { ...NEVER, share };
+      return clipLoss(model, clip, { kind: "box", again, settings: LATE_LOSS, prng: new Prng(1) }).meanIou;
+    });
+  t.ok(later(0) >= 0, "a slice without a prompt is scored");
+  t.ok(Number.isNaN(later(1)), "and with a prompt none is left to score");
   const broken = () => tf.mul(loss(), Number.NaN) as tf.Scalar; // A scalar times a number.
   t.throws(() => sparseOptimiserStep(model.parameters, broken, state, plan), { code: "training.diverged" });
   t.equal(tf.memory().numTensors, tensors);

@@ -83,7 +83,7 @@ export class Pretraining {
     );
     this.#state = state;
     this.#step += 1;
-    const kind = step.of === "clip" ? step.kind : step.prompting.kind;
+    const { kind } = step.prompting;
     return { step: this.#step, of: step.of, kind, loss, meanIou, gradientNormL2 };
   }
 
@@ -114,5 +114,5 @@ function lossOf(model: Sam2, step: PretrainingStep): () => StepLoss {
     return () => slicesLoss(model, slices, { ...step.prompting, ...options });
   }
   const clip = drawClip(step.examples, side, options.prng);
-  return () => clipLoss(model, clip, { kind: step.kind, ...options });
+  return () => clipLoss(model, clip, { ...step.prompting, ...options });
 }

@@ -7,7 +7,7 @@ const PUBLISHED: ReadonlyMap<string, string> = new Map([
   ["6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38", "sam2.1_hiera_small"],
   ["a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5", "sam2.1_hiera_base_plus"],
   ["2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318", "sam2.1_hiera_large"],
-  ["0b7d90d05ad51eeb9fd52ea510b1ebf73e25910a7d742d47d7f05f91763101ad", "consilium-pretrained-micro"],
+  ["7c053ea6fe1150ef1ee5cfcdc1164bfd867b3ce45ca72aea1d51a61dec4cd223", "consilium-pretrained-micro"],
 ]);
 
 /** Name of the published file, or null. */

@@ -1,7 +1,8 @@
 """A training step of nnU-Net's 2-D PlainConvUNet in PyTorch: forward, loss, gradients, clipping, AdamW.
 
 Reads a folder that bench/against-pytorch.ts has written, and prints one JSON document. The network is
-dynamic-network-architectures' own; the loss is nnU-Net's with every organ drawn.
+dynamic-network-architectures' own; the loss is nnU-Net's with every organ drawn. `reference` computes loss and gradients
+once in double precision, which is what every single-precision result is held against.
 """
 
 import json
@@ -15,6 +16,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 
 SMOOTH = 1e-5
+NULL_SHARE = 1e-5
 WARM_UPS = 2
 
 
@@ -82,15 +84,42 @@ def supervised_loss(outputs, classes, levels):
     return sum(losses)
 
 
-def main(folder, threads, runs, layout):
-    torch.set_num_threads(threads)
+def error_l2(found, expected):
+    """The largest relative L2 error of a gradient; what differs by rounding of the largest one has none."""
+    largest = max(value.norm() for value in expected.values())
+    errors = [0.0]
+    for name, value in expected.items():
+        difference = (found[name] - value).norm()
+        if difference > NULL_SHARE * largest:
+            errors.append((difference / value.norm()).item())
+    return max(errors)
+
+
+def gradients_of(model):
+    return {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+
+
+def opened(folder):
     task = json.loads((folder / "task.json").read_text())
     model = network(task["config"])
     # The package names the same modules several times; what is given must all be taken.
     missing, unexpected = model.load_state_dict(read_bundle(folder / "weights.safetensors"), strict=False)
     assert not unexpected and all("all_modules" in name or name.startswith("decoder.encoder") for name in missing)
     batch = read_bundle(folder / "batch.safetensors")
-    images, classes = batch["images"].permute(0, 3, 1, 2).contiguous(), batch["classes"].long()
+    return task, model, batch["images"].permute(0, 3, 1, 2).contiguous(), batch["classes"].long()
+
+
+def reference(folder):
+    task, model, images, classes = opened(folder)
+    loss = supervised_loss(model.double()(images.double()), classes, task["levels"])
+    loss.backward()
+    write_bundle(folder / "gradients.safetensors", {name: value.float() for name, value in gradients_of(model).items()})
+    print(json.dumps({"loss": loss.item()}))
+
+
+def main(folder, threads, runs, layout):
+    torch.set_num_threads(threads)
+    task, model, images, classes = opened(folder)
     if layout == "channels_last":
         model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=task["learningRate"], weight_decay=task["weightDecay"])
@@ -102,8 +131,7 @@ def main(folder, threads, runs, layout):
         loss.backward()
         if first is None:
             first = loss.item()
-            gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
-            write_bundle(folder / "gradients.safetensors", gradients)
+            gradient_error = error_l2(gradients_of(model), read_bundle(folder / "gradients.safetensors"))
         torch.nn.utils.clip_grad_norm_(model.parameters(), task["gradientNormL2Max"])
         optimiser.step()
         if run >= WARM_UPS:
@@ -111,10 +139,14 @@ def main(folder, threads, runs, layout):
             walls.append(time.perf_counter() - wall)
     print(json.dumps({
         "loss": first,
+        "gradientError": gradient_error,
         "cpuSeconds": sorted(seconds)[len(seconds) // 2],
         "wallSeconds": min(walls),
         "version": torch.__version__,
     }))
 
 
-main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+if sys.argv[2] == "reference":
+    reference(Path(sys.argv[1]))
+else:
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -22,6 +22,8 @@ import { trainBatches } from "../site-agent/training/train-locally.ts";
 
 type Refined = Pick<Parameters<typeof draftRfmedsam2Config>[0], "variant" | "imageSize" | "trains"> & {
   readonly recompute?: boolean;
+  /** Fewer where one takes minutes. */
+  readonly steps?: number;
   /** In place of the drafted clip of eight slices. */
   readonly clip?: { readonly slices: number; readonly queries: number; readonly objects: number };
 };
@@ -45,6 +47,8 @@ const PLANS: Readonly<Record<string, () => StudyPlan>> = {
     }),
   "tiny 512 px, recomputed": () =>
     refinedPlan({ variant: "tiny", imageSize: 512, trains: "adapters", clip: SLICES_OF_TWO }),
+  "tiny 1024 px, recomputed": () =>
+    refinedPlan({ variant: "tiny", imageSize: 1024, trains: "adapters", clip: SLICES_OF_TWO, steps: 2 }),
 };
 const STEPS = 6;
 /** In which engines still compile. */
@@ -69,10 +73,11 @@ function unetPlan(features: number, side: number, batchSize: number): StudyPlan 
   return planOf({ id: "unet-prompter", version: 1, config: unet(features) }, side, batchSize);
 }
 
-function refinedPlan({ recompute, clip, ...options }: Refined): StudyPlan {
+function refinedPlan({ recompute, clip, steps = STEPS, ...options }: Refined): StudyPlan {
   const config = draftRfmedsam2Config({ ...options, prompter: unet(8), normalisation: { kind: "zscore" } });
   const changed = { ...config, ...(recompute !== undefined && { recompute }), ...(clip && { clip }) };
-  return planOf({ id: "rfmedsam2", version: 1, config: changed }, 96, 1);
+  const plan = planOf({ id: "rfmedsam2", version: 1, config: changed }, 96, 1);
+  return { ...plan, training: { ...plan.training, stepsPerRound: steps } };
 }
 
 function planOf(recipe: StudyPlan["recipe"], side: number, batchSize: number): StudyPlan {
@@ -123,7 +128,7 @@ async function realSteps(plan: StudyPlan): Promise<object> {
   const onStep = () => void marks.push(processorSeconds());
   await trainBatches({ parameters: model.parameters, plan: plan.training, onStep }, objective);
   const steps = marks.slice(1).map((mark, index) => mark - (marks[index] ?? mark));
-  const warm = steps.slice(WARM_UPS).sort((a, b) => a - b);
+  const warm = steps.slice(Math.min(WARM_UPS, steps.length - 1)).sort((a, b) => a - b);
   return { seconds: warm[Math.floor(warm.length / 2)], firstSeconds: steps[0], memoryBytes: residentMost() };
 }
 

@@ -99,7 +99,9 @@ function objectQuestions<Memory>(
       const memory = known.get(choice.slice)?.memory;
       return memory === undefined ? [] : [{ ...choice, memory }];
     });
-    const second = stageTwoPrompt(first, { model, plan });
+    // Who is asked with boxes alone in stage 1 is asked so in stage 2: what is trained is what prediction asks.
+    const prompts = first?.prompt.maskLogits ? plan.prompts : "boxes";
+    const second = stageTwoPrompt(first, { model, plan: { ...plan, prompts } });
     return { classIndex, slice, first: first?.prompt ?? null, second, memories };
   });
   return questions.filter(({ first, memories }) => first !== null || memories.length > 0);

@@ -28,7 +28,7 @@ export type Attributes = Readonly<Record<string, AttributeValue>>;
 
 /** The tag under which a SavedModel is loaded. */
 export const SAVED_MODEL_TAG = "serve";
-/** Of TensorFlow 1.15 and later: what its graphs say of themselves, and the oldest version that may read them. */
+/** The version of graphs as which TensorFlow reads this one, and the oldest reader that it allows. */
 const PRODUCER_VERSION = 1087;
 const CONSUMER_MIN_VERSION = 12;
 const SAVED_MODEL_SCHEMA_VERSION = 1;
@@ -94,14 +94,17 @@ function attributeValue(attribute: AttributeValue): ProtobufWriter {
 
 type NumberAttribute = Extract<AttributeValue, { readonly kind: "integer" | "float" | "type" }>;
 
+/** Fields of AttrValue, and the same ones of its ListValue. */
+const NUMBER_FIELDS = { integer: 3, float: 4, type: 6 } as const;
+
 /** One number, or a list of them. */
 function numbers(writer: ProtobufWriter, { kind, value }: NumberAttribute): ProtobufWriter {
-  const [single, listed] = { integer: [3, 3], float: [4, 4], type: [6, 6] }[kind] as [number, number]; // One pair each.
-  const put = (target: ProtobufWriter, field: number, number: number): ProtobufWriter =>
+  const field = NUMBER_FIELDS[kind];
+  const put = (target: ProtobufWriter, number: number): ProtobufWriter =>
     kind === "float" ? target.float(field, number) : target.integer(field, number);
-  if (typeof value === "number") return put(writer, single, value);
+  if (typeof value === "number") return put(writer, value);
   const list = new ProtobufWriter();
-  for (const number of value) put(list, listed, number);
+  for (const number of value) put(list, number);
   return writer.message(1, list);
 }
 

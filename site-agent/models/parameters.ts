@@ -52,6 +52,11 @@ export class Parameters {
     return expectDefined(this.#tensors.get(name), `parameter ${name}`) as tf.Tensor<Rank>; // The spec's rank.
   }
 
+  /** All of them; they stay the property of this object. */
+  tensors(): ReadonlyMap<string, tf.Tensor> {
+    return this.#tensors;
+  }
+
   /** The trainable tensors in the order of the delta. */
   trainable(): Map<string, tf.Tensor> {
     return new Map(this.trainableNames.map((name) => [name, this.tensor(name)]));

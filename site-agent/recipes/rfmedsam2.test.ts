@@ -13,10 +13,11 @@ import { trainBatches, trainLocally } from "../training/train-locally.ts";
 import type { TrainingSlice } from "../training/training-slice.ts";
 import type { TrainingMaterial } from "./recipe.ts";
 import { findRecipe } from "./registry.ts";
-import { batchesOf, ClipPort } from "./rfmedsam2/clip-port.ts";
+import { ClipPort } from "./rfmedsam2/clip-port.ts";
 import { rememberedFrames } from "./rfmedsam2/frame-question.ts";
 import { Rfmedsam2 } from "./rfmedsam2/model.ts";
 import { modelImage } from "./rfmedsam2/model-image.ts";
+import { batchesOf } from "./rfmedsam2/question-batch.ts";
 import { rfmedsam2 } from "./rfmedsam2.ts";
 import { unetPrompter } from "./unet-prompter.ts";
 
@@ -269,7 +270,7 @@ t.test("questions of one form are answered together as they are one by one", asy
     ...{ slice, prompt: prompt(2 * slice, slice === 3 ? null : mask), memories: [] },
   }));
   t.strictSame(
-    batchesOf(firsts, 2).map((batch) => batch.map(({ slice }) => slice)),
+    batchesOf(firsts, { countMax: 2, fillsUp: false }).map((batch) => batch.map(({ slice }) => slice)),
     [[0, 1], [2], [3]],
     "as many as fit, of one form",
   );

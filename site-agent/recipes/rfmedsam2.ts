@@ -4,8 +4,9 @@
 import { parseRfmedsam2Config } from "@consilium/shared/model/rfmedsam2.ts";
 import { rfmedsam2Parameters, rfmedsam2Trainable } from "@consilium/shared/model/rfmedsam2-parameters.ts";
 import { deepSupervisionLoss } from "../training/losses.ts";
-import type { Recipe, RecipeModel } from "./recipe.ts";
-import { clipObjective } from "./rfmedsam2/clip-objective.ts";
+import type { Objective, Recipe, RecipeModel, TrainingMaterial } from "./recipe.ts";
+import { ClipGradients } from "./rfmedsam2/clip-gradients.ts";
+import { clipLossSettings, clipObjective } from "./rfmedsam2/clip-objective.ts";
 import { RFMEDSAM2_KERNELS } from "./rfmedsam2/kernels.ts";
 import { Rfmedsam2 } from "./rfmedsam2/model.ts";
 import { rfmedsam2Predictor } from "./rfmedsam2/predictor.ts";
@@ -24,12 +25,22 @@ export const rfmedsam2: Recipe = {
 function opened(model: Rfmedsam2): RecipeModel {
   const prompter = sliceModel(model.prompter, deepSupervisionLoss);
   const trainsAdapters = model.config.trains !== "prompter";
+  const compiled: ClipGradients[] = [];
+  const clips = (material: TrainingMaterial): Objective => {
+    model.warn(material.onWarning);
+    const gradients = new ClipGradients(model, clipLossSettings(model), material.onWarning);
+    compiled.push(gradients);
+    return clipObjective(model, gradients, material);
+  };
   return {
     parameters: model.parameters,
-    objective: (material) => (trainsAdapters ? clipObjective(model, material) : prompter.objective(material)),
+    objective: (material) => (trainsAdapters ? clips(material) : prompter.objective(material)),
     predictor: (view) =>
       model.config.answer === "prompter" ? prompter.predictor(view) : rfmedsam2Predictor(model, view),
     stages: (view, asked) => rfmedsam2Stages(model, view, asked),
-    dispose: () => model.dispose(),
+    dispose: () => {
+      for (const gradients of compiled) gradients.dispose();
+      model.dispose();
+    },
   };
 }

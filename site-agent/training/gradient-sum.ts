@@ -2,7 +2,6 @@
 // one gradient for every tensor, however many parts there are.
 
 import { assert, expectDefined } from "@consilium/shared/base/assert.ts";
-import { disposeOnError } from "../backend/dispose-on-error.ts";
 import { tf } from "../backend/tensors.ts";
 import type { Differentiated } from "../recipes/recipe.ts";
 
@@ -17,14 +16,11 @@ export class GradientSum {
     this.#grads = tensors.map(() => undefined);
   }
 
-  /** Adds a loss for the tensors from `first` on; one that it does not depend on has a gradient of zero. */
-  add(loss: () => tf.Scalar, { first = 0, count = this.#tensors.length } = {}): void {
-    const asked = this.#tensors.slice(first, first + count);
-    const { value, grads } = disposeOnError(() => tf.engine().gradients(loss, asked, undefined, true));
-    this.#value = replaced(this.#value, value) as tf.Scalar; // A sum of scalars.
-    grads.forEach((gradient: tf.Tensor | undefined, index) => {
-      if (!gradient) return;
-      this.#grads[first + index] = replaced(this.#grads[first + index] ?? null, gradient);
+  /** Takes over gradients, none for a tensor that a part does not depend on, and what they are gradients of. */
+  add(grads: readonly (tf.Tensor | undefined)[], value?: tf.Scalar): void {
+    if (value) this.#value = replaced(this.#value, value) as tf.Scalar; // A sum of scalars.
+    grads.forEach((gradient, index) => {
+      if (gradient) this.#grads[index] = replaced(this.#grads[index] ?? null, gradient);
     });
   }
 

@@ -2,13 +2,13 @@ import t from "tap";
 import { gradientDeviations } from "../../test/support/finite-differences.ts";
 import { loadBackendPackage, tf } from "../backend/tensors.ts";
 import { installTrainingKernels } from "../backend/wasm-kernels/install.ts";
-import type { MaskPrediction } from "../models/sam2/mask-losses.ts";
 import {
-  ADAPTER_LOSS,
-  PRETRAINING_LOSS,
-  type PromptableLossSettings,
-  promptableLoss,
-} from "./promptable-losses.ts";
+  type MaskLossSettings,
+  type MaskPrediction,
+  maskLosses,
+  OFFICIAL_MASK_LOSS,
+} from "../models/sam2/mask-losses.ts";
+import { ADAPTER_LOSS } from "./promptable-losses.ts";
 
 await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
 await tf.setBackend("wasm");
@@ -21,15 +21,15 @@ const CENTRES = [
   [1, 2],
 ] as const;
 
-/** Three objects, the last of which is not in the slice. */
-function target(contoured = [true, true, true]) {
+/** Three objects, the last of which is not in the slice, and what each counts. */
+function target(counts = [1, 1, 1]) {
   const masks = CENTRES.flatMap(([row, column], object) =>
     Array.from({ length: SIDE * SIDE }, (_, pixel) => {
       const distance = Math.hypot(Math.floor(pixel / SIDE) - row, (pixel % SIDE) - column);
       return Number(object < 2 && distance < 1.5);
     }),
   );
-  return { masks: tf.tensor3d(masks, [3, SIDE, SIDE]), contoured };
+  return { masks: tf.tensor3d(masks, [3, SIDE, SIDE]), counts: tf.tensor2d(counts, [3, 1]) };
 }
 
 /** Logits away from zero, where the true overlap jumps; estimates above any overlap that chance gives. */
@@ -43,40 +43,34 @@ function prediction(seed: number, masks = 2): MaskPrediction {
   };
 }
 
-function tensorsOf(stages: readonly MaskPrediction[]): tf.Tensor[] {
-  return stages.flatMap(({ candidates, ious, objectScores }) => [candidates, ious, objectScores]);
+function tensorsOf({ candidates, ious, objectScores }: MaskPrediction): tf.Tensor[] {
+  return [candidates, ious, objectScores];
 }
 
-/** The same stages with other tensors, in the order of `tensorsOf`. */
-function stagesOf(tensors: readonly tf.Tensor[]): MaskPrediction[] {
-  return Array.from({ length: tensors.length / 3 }, (_, stage) => {
-    const [candidates, ious, objectScores] = tensors.slice(3 * stage, 3 * stage + 3);
-    return { candidates, ious, objectScores } as MaskPrediction; // In this order.
-  });
+function lossOf(of: ReturnType<typeof target>, settings: MaskLossSettings) {
+  return (...[candidates, ious, objectScores]: tf.Tensor[]): tf.Scalar => {
+    const given = { candidates, ious, objectScores } as MaskPrediction; // In the order of `tensorsOf`.
+    return maskLosses(given, of.masks, settings, of.counts).total;
+  };
 }
 
-function gradients(
-  stages: readonly MaskPrediction[],
-  of: ReturnType<typeof target>,
-  settings: PromptableLossSettings,
-) {
-  const loss = (...given: tf.Tensor[]) => promptableLoss(stagesOf(given), of, settings).total;
+function gradients(stage: MaskPrediction, of: ReturnType<typeof target>, settings: MaskLossSettings) {
   return tf
-    .grads(loss)(tensorsOf(stages))
+    .grads(lossOf(of, settings))(tensorsOf(stage))
     .map((gradient) => [...gradient.dataSync()]);
 }
 
-t.test("the gradients of both losses are those of finite differences, in every stage", async (t) => {
+t.test("the gradients of both losses are those of finite differences", async (t) => {
   const cases = [
-    [ADAPTER_LOSS, [prediction(1), prediction(5, 1)]],
-    [PRETRAINING_LOSS, [prediction(9, 3)]],
+    [ADAPTER_LOSS, prediction(1)],
+    [ADAPTER_LOSS, prediction(5, 1)],
+    [OFFICIAL_MASK_LOSS, prediction(9, 3)],
   ] as const;
-  for (const [settings, stages] of cases) {
-    const of = target([true, false, true]);
-    const loss = (...given: tf.Tensor[]) => promptableLoss(stagesOf(given), of, settings).total;
-    const deviations = gradientDeviations(loss, tensorsOf(stages), { triedMax: 48 });
+  for (const [settings, stage] of cases) {
+    const loss = lossOf(target([1, 0.3, 0.5]), settings);
+    const deviations = gradientDeviations(loss, tensorsOf(stage), { triedMax: 48 });
     for (const deviation of deviations) t.ok(deviation < 0.01, String(deviation));
-    t.equal(deviations.length, 3 * stages.length);
+    t.equal(deviations.length, 3);
   }
 });
 
@@ -97,64 +91,46 @@ t.test("the loss for adapters is Dice, cross-entropy and a tenth of both heads' 
     ious: tf.tensor2d([[0.6]]),
     objectScores: tf.tensor2d([[0.4]]),
   };
-  const of = { masks: tf.tensor3d(truth, [1, 2, 2]), contoured: [true] };
   const expected = entropy + dice + 0.1 * overlap + 0.1 * object;
-  const { total, stages } = promptableLoss([stage, stage], of, ADAPTER_LOSS);
-  t.ok(Math.abs((total.dataSync()[0] ?? 0) - 2 * expected) < 1e-5, "both stages count alike");
-  t.ok(Math.abs((stages[1]?.total.dataSync()[0] ?? 0) - expected) < 1e-5);
-  const weighed = promptableLoss([stage, stage], of, { ...ADAPTER_LOSS, stageWeights: [1, 3] });
-  t.ok(Math.abs((weighed.total.dataSync()[0] ?? 0) - 4 * expected) < 1e-5);
-  t.throws(() => promptableLoss([stage], of, ADAPTER_LOSS), /every stage has a weight/);
-});
-
-t.test("an organ that was not contoured counts nowhere", async (t) => {
-  const stages = [prediction(1), prediction(5)];
-  const of = target([true, false, true]);
-  const { total } = promptableLoss(stages, of, ADAPTER_LOSS);
-  const others = stages.map(({ candidates, ious, objectScores }) => {
-    const without = <T extends tf.Tensor>(tensor: T) => tf.gather(tensor, tf.tensor1d([0, 2], "int32"));
-    return { candidates: without(candidates), ious: without(ious), objectScores: without(objectScores) };
-  });
-  const rest = { masks: tf.gather(of.masks, tf.tensor1d([0, 2], "int32")), contoured: [true, true] };
-  t.strictSame(total.dataSync(), promptableLoss(others, rest, ADAPTER_LOSS).total.dataSync());
-  for (const gradient of gradients(stages, of, ADAPTER_LOSS)) {
-    const size = gradient.length / 3;
-    const second = gradient.slice(size, 2 * size);
-    t.ok(
-      second.every((value) => value === 0),
-      "its masks and scores are left alone",
-    );
-    t.ok(
-      [...gradient.slice(0, size), ...gradient.slice(2 * size)].some((value) => value !== 0),
-      "the others' are not",
-    );
-  }
-  const withIt = gradients(stages, target(), ADAPTER_LOSS)[0] ?? [];
-  t.ok(withIt.slice(withIt.length / 3, (2 * withIt.length) / 3).some((value) => value !== 0));
-});
-
-t.test("an object that is absent has no mask to learn, but its absence", async (t) => {
-  const [masks = [], , scores = []] = gradients([prediction(1)], target(), PRETRAINING_LOSS);
-  t.ok(masks.slice((2 * masks.length) / 3).every((value) => value === 0));
-  t.ok((scores[2] ?? 0) > 0, "its score sinks");
+  const masks = tf.tensor3d(truth, [1, 2, 2]);
+  const total = (counts?: tf.Tensor2D): number =>
+    maskLosses(stage, masks, ADAPTER_LOSS, counts).total.dataSync()[0] ?? 0;
+  t.ok(Math.abs(total() - expected) < 1e-5);
+  t.ok(Math.abs(total(tf.tensor2d([[3]])) - 3 * expected) < 1e-5, "it counts as often as it is told to");
 });
 
 t.test(
-  "where nothing was contoured there is no loss and no gradient, and no tensor is left over",
+  "an object that does not count is not trained, and the others are as they were without it",
   async (t) => {
-    const stages = [prediction(1), prediction(5)];
-    const of = target([false, false, false]);
-    const before = tf.memory().numTensors;
-    const losses = promptableLoss(stages, of, ADAPTER_LOSS);
-    t.equal(losses.total.dataSync()[0], 0);
-    tf.dispose(losses as unknown as tf.TensorContainer); // A record of scalars and a list of such.
-    const some = promptableLoss(stages, { ...of, contoured: [true, false, true] }, ADAPTER_LOSS);
-    tf.dispose(some as unknown as tf.TensorContainer); // As above.
-    t.equal(tf.memory().numTensors, before);
-    t.ok(
-      gradients(stages, of, ADAPTER_LOSS)
-        .flat()
-        .every((value) => value === 0),
-    );
+    const stage = prediction(1);
+    const of = target([1, 0, 1]);
+    const rest = tf.tensor1d([0, 2], "int32");
+    const others = {
+      candidates: tf.gather(stage.candidates, rest),
+      ious: tf.gather(stage.ious, rest),
+      objectScores: tf.gather(stage.objectScores, rest),
+    };
+    const alone = maskLosses(others, tf.gather(of.masks, rest), ADAPTER_LOSS).total.dataSync()[0] ?? 0;
+    const together = lossOf(of, ADAPTER_LOSS)(...tensorsOf(stage)).dataSync()[0] ?? 0;
+    t.ok(Math.abs(3 * together - 2 * alone) < 1e-5, "sums over objects, as means of three and of two");
+    for (const gradient of gradients(stage, of, ADAPTER_LOSS)) {
+      const size = gradient.length / 3;
+      t.ok(
+        gradient.slice(size, 2 * size).every((value) => value === 0),
+        "its masks and scores are left alone",
+      );
+      t.ok(
+        [...gradient.slice(0, size), ...gradient.slice(2 * size)].some((value) => value !== 0),
+        "the others' are not",
+      );
+    }
+    const withIt = gradients(stage, target(), ADAPTER_LOSS)[0] ?? [];
+    t.ok(withIt.slice(withIt.length / 3, (2 * withIt.length) / 3).some((value) => value !== 0));
   },
 );
+
+t.test("an object that is absent has no mask to learn, but its absence", async (t) => {
+  const [masks = [], , scores = []] = gradients(prediction(1), target(), OFFICIAL_MASK_LOSS);
+  t.ok(masks.slice((2 * masks.length) / 3).every((value) => value === 0));
+  t.ok((scores[2] ?? 0) > 0, "its score sinks");
+});

@@ -10,7 +10,12 @@ import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { tf } from "../tensors.ts";
 import { SAVED_MODEL_TAG } from "./graph-writer.ts";
 import { largestError } from "./largest-error.ts";
-import { type NativeBackend, nativeBackend } from "./native-backend.ts";
+import {
+  isStillInJavaScript,
+  type NativeBackend,
+  nativeBackend,
+  ownedByTensorFlow,
+} from "./native-backend.ts";
 import { type RecordedStep, RecordingError, recordStep } from "./record-step.ts";
 
 /** Calls after the recorded one in which the graph and eager execution are compared. */
@@ -137,7 +142,12 @@ class Session {
 
   run(inputs: tf.NamedTensorMap): tf.NamedTensorMap {
     return tf.tidy(() => {
-      const given = this.#inputs.map((name) => expectDefined(inputs[name], `input ${name}`));
+      const given = this.#inputs.map((name) => {
+        const tensor = expectDefined(inputs[name], `input ${name}`);
+        return isStillInJavaScript(this.#backend, tensor.dataId)
+          ? ownedByTensorFlow(this.#backend, tensor)
+          : tensor;
+      });
       const found = this.#backend.runSavedModel(this.#id, given, this.#infos, this.#outputsInGraph);
       return Object.fromEntries(
         this.#outputs.map((name, index) => [name, expectDefined(found[index], `output ${name}`)]),

@@ -4,7 +4,12 @@
 
 import { tf } from "../tensors.ts";
 import { type AttributeValue, DATA_TYPES, GraphWriter } from "./graph-writer.ts";
-import type { NativeAttribute, NativeBackend, NativeBinding } from "./native-backend.ts";
+import {
+  isStillInJavaScript,
+  type NativeAttribute,
+  type NativeBackend,
+  type NativeBinding,
+} from "./native-backend.ts";
 
 export class RecordingError extends Error {
   override name = "RecordingError";
@@ -131,15 +136,6 @@ function idOf(backend: NativeBackend, tensor: tf.Tensor): number {
   const [id] = backend.getInputTensorIds([tensor]);
   tf.util.assert(id !== undefined, () => "a tensor has a number");
   return id as number; // Asserted above.
-}
-
-/** Numbers of a tensor are uploaded when something first computes with it. */
-function isStillInJavaScript(backend: NativeBackend, dataId: object): boolean {
-  const { tensorMap } = backend as unknown as {
-    readonly tensorMap: { get(id: object): { values: unknown } | undefined };
-  }; // tfjs-node's own table.
-  const values = tensorMap.get(dataId)?.values;
-  return values !== null && values !== undefined;
 }
 
 function attributeOf(

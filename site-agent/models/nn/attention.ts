@@ -1,6 +1,7 @@
-// Scaled dot-product attention (Vaswani et al. 2017) with its gradient written out: neither pass keeps the scores. They
-// are computed for some queries at a time, again in the backward pass, so that the memory does not grow with the product
-// of queries and keys. G groups (batch times heads, or windows times heads), N queries, M keys, D channels of a head.
+// Scaled dot-product attention (Vaswani et al. 2017) with its gradient written out. What every query pays to every key is
+// kept for the gradient where it is small. Else neither pass keeps it: it is computed for some queries at a time, again in
+// the backward pass, so that the memory does not grow with the product of queries and keys.
+// G groups (batch times heads, or windows times heads), N queries, M keys, D channels of a head.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { withGradient } from "../../backend/custom-gradient.ts";
@@ -15,6 +16,8 @@ import { tf } from "../../backend/tensors.ts";
 
 /** 32 MiB of scores at a time. */
 const SCORES_MAX = 2 ** 23;
+/** 8 MiB of shares of attention are kept for the gradient. */
+const KEPT_SHARES_MAX = 2 ** 21;
 
 export type AttentionInputs = {
   /** [G, N, D] */
@@ -23,35 +26,60 @@ export type AttentionInputs = {
   readonly key: tf.Tensor3D;
   /** [G, M, D] */
   readonly value: tf.Tensor3D;
+  /** What is added to the products with every key, [G, 1, M]: very much less than 0 hides one. It is constant. */
+  readonly hidden?: tf.Tensor3D;
 };
 
 type Inputs = { query: tf.Tensor; key: tf.Tensor; value: tf.Tensor };
+type Hidden = { hidden?: tf.Tensor };
 
 /**
- * softmax(query key^T / sqrt(D)) value.
+ * softmax((query key^T + hidden) / sqrt(D)) value.
  * @returns [G, N, D]
  */
-export function dotProductAttention(inputs: AttentionInputs): tf.Tensor3D {
-  const { G = 0 } = expectShape(inputs.query, ["G", "N", "D"]);
+export function dotProductAttention({ hidden, ...inputs }: AttentionInputs): tf.Tensor3D {
+  const { G = 0, N = 0 } = expectShape(inputs.query, ["G", "N", "D"]);
   const { M = 0, D = 1 } = expectShape(inputs.key, [G, "M", "D"]);
   expectShape(inputs.value, [G, M, D]);
-  const result = withGradient<Inputs, Inputs>(
-    { ...inputs },
-    {
-      forward: (given) => {
-        const parts = queryChunks(given).map(([start, count]) =>
-          tf.tidy(() => tf.matMul(weights(someOf(given.query, start, count), given.key), given.value)),
-        );
-        return { value: joined(parts), kept: given };
-      },
-      backward: gradients,
-    },
-  );
+  if (hidden) expectShape(hidden, [G, 1, M]);
+  const given: Inputs = { ...inputs };
+  const result = G * N * M <= KEPT_SHARES_MAX ? withSharesKept(given, hidden) : inChunks(given, hidden);
   return result as tf.Tensor3D; // The shape of the queries.
 }
 
+/** Every gradient by itself: of keys and values that are constant, like memories of other frames, nobody asks for one. */
+function withSharesKept(inputs: Inputs, hidden?: tf.Tensor): tf.Tensor {
+  return withGradient<Inputs, Inputs & { shares: tf.Tensor }>(inputs, {
+    forward: (given) => {
+      const shares = weights(given.query, given.key, hidden);
+      return { value: tf.matMul(shares, given.value), kept: { ...given, shares } };
+    },
+    backward: (dy, { query, key, value, shares }) => {
+      const score = (): tf.Tensor =>
+        scaledSoftmaxGradient(shares, tf.matMul(dy, value, false, true), scaleOf(key));
+      return {
+        query: () => tf.matMul(score(), key),
+        key: () => tf.matMul(score(), query, true),
+        value: () => tf.matMul(shares, dy, true),
+      };
+    },
+  });
+}
+
+function inChunks(inputs: Inputs, hidden?: tf.Tensor): tf.Tensor {
+  return withGradient<Inputs, Inputs & Hidden>(inputs, {
+    forward: ({ query, key, value }) => {
+      const parts = queryChunks({ query, key }).map(([start, count]) =>
+        tf.tidy(() => tf.matMul(weights(someOf(query, start, count), key, hidden), value)),
+      );
+      return { value: joined(parts), kept: { query, key, value, ...(hidden && { hidden }) } };
+    },
+    backward: gradients,
+  });
+}
+
 /** Runs of queries whose scores fit into the bound together. */
-function queryChunks({ query, key }: Inputs): [start: number, count: number][] {
+function queryChunks({ query, key }: Pick<Inputs, "query" | "key">): [start: number, count: number][] {
   const [groups = 1, queries = 1] = query.shape;
   const size = Math.max(1, Math.floor(SCORES_MAX / (groups * (key.shape[1] ?? 1))));
   const starts = Array.from({ length: Math.ceil(queries / size) }, (_, index) => index * size);
@@ -65,8 +93,9 @@ function someOf(x: tf.Tensor, start: number, count: number): tf.Tensor {
 }
 
 /** [G, count, M] of queries [G, count, D] */
-function weights(queries: tf.Tensor, key: tf.Tensor): tf.Tensor {
-  return scaledSoftmax(tf.matMul(queries, key, false, true), scaleOf(key));
+function weights(queries: tf.Tensor, key: tf.Tensor, hidden?: tf.Tensor): tf.Tensor {
+  const products = tf.matMul(queries, key, false, true);
+  return scaledSoftmax(hidden ? tf.add(products, hidden) : products, scaleOf(key));
 }
 
 /** 1 / sqrt(D) */
@@ -92,13 +121,13 @@ function joined(parts: tf.Tensor[]): tf.Tensor {
   return first && parts.length === 1 ? first : tf.concat(parts, 1);
 }
 
-function gradients(dy: tf.Tensor, kept: Inputs): Inputs {
+function gradients(dy: tf.Tensor, kept: Inputs & Hidden): Inputs {
   const queryGradients: tf.Tensor[] = [];
   let [key, value]: (tf.Tensor | undefined)[] = [];
   for (const [start, count] of queryChunks(kept)) {
     const part = tf.tidy(() => {
       const [queries, output] = [someOf(kept.query, start, count), someOf(dy, start, count)];
-      const probability = weights(queries, kept.key);
+      const probability = weights(queries, kept.key, kept.hidden);
       const direct = tf.matMul(output, kept.value, false, true);
       const score = scaledSoftmaxGradient(probability, direct, scaleOf(kept.key));
       return {

@@ -1,8 +1,10 @@
-// A linear layer over the last axis of any tensor.
+// A linear layer over the last axis of any tensor. It is one entry in the engine's record with a gradient of its own, not
+// four: a model of many small layers spends as much on its record as on its numbers.
 
 import { assert } from "@consilium/shared/base/assert.ts";
+import { withGradient } from "../../backend/custom-gradient.ts";
 import { tf } from "../../backend/tensors.ts";
-import { addBias } from "./bias.ts";
+import { addBias, channelSums } from "./bias.ts";
 
 export type LinearWeights = {
   /** [C, K] */
@@ -21,10 +23,29 @@ export function linear<Rank extends tf.Rank>(
 ): tf.Tensor<Rank> {
   const [channels, outChannels] = weight.shape;
   assert(x.shape.at(-1) === channels, `a linear layer of ${channels} channels has an input of [${x.shape}]`);
-  const rows = x.size / channels;
-  const product = tf.matMul(tf.reshape(x, [rows, channels]), weight);
-  const sum = addBias(tf.reshape(product, [1, 1, rows, outChannels]), bias);
-  return tf.reshape(sum, [...x.shape.slice(0, -1), outChannels] as tf.ShapeMap[Rank]); // As many axes as x.
+  const shape = [...x.shape.slice(0, -1), outChannels];
+  const value = withGradient<Record<"x" | "weight" | "bias", tf.Tensor>, Record<"x" | "weight", tf.Tensor>>(
+    { x, weight, bias },
+    {
+      forward: () => {
+        const product = tf.matMul(rowsOf(x), weight);
+        const sum = addBias(tf.reshape(product, [1, 1, x.size / channels, outChannels]), bias);
+        return { value: tf.reshape(sum, shape), kept: { x, weight } };
+      },
+      backward: (dy, kept) => ({
+        x: () => tf.reshape(tf.matMul(rowsOf(dy), kept.weight, false, true), kept.x.shape),
+        weight: () => tf.matMul(rowsOf(kept.x), rowsOf(dy), true),
+        bias: () => channelSums(dy),
+      }),
+    },
+  );
+  return value as tf.Tensor<Rank>; // As many axes as x.
+}
+
+/** [..., C] -> [rows, C] */
+function rowsOf(x: tf.Tensor): tf.Tensor2D {
+  const channels = x.shape.at(-1) ?? 1;
+  return tf.reshape(x, [x.size / channels, channels]);
 }
 
 /** Linear layers with a ReLU between any two of them. */

@@ -4,7 +4,6 @@
 
 import { assert } from "@consilium/shared/base/assert.ts";
 import { withGradient } from "../../backend/custom-gradient.ts";
-import { expectShape } from "../../backend/shape.ts";
 import { tf } from "../../backend/tensors.ts";
 
 export type RotaryGrid = {
@@ -33,8 +32,7 @@ export function rotaryAngles({ columns, rows, channels, theta }: RotaryGrid): Fl
 /** Cosine of every angle, and its sine with the sign that each of two channels takes: both [N, D]. */
 export type RotaryTable = { readonly cosine: tf.Tensor2D; readonly sine: tf.Tensor2D };
 
-/** The table of `repeats` grids one behind the other. */
-export function rotaryTable(grid: RotaryGrid, repeats = 1): RotaryTable {
+export function rotaryTable(grid: RotaryGrid): RotaryTable {
   const angles = rotaryAngles(grid);
   const [cosine, sine] = [new Float32Array(2 * angles.length), new Float32Array(2 * angles.length)];
   angles.forEach((angle, index) => {
@@ -43,16 +41,20 @@ export function rotaryTable(grid: RotaryGrid, repeats = 1): RotaryTable {
     sine[2 * index + 1] = Math.sin(angle);
   });
   const shape: [number, number] = [grid.rows * grid.columns, grid.channels];
-  const tiled = (values: Float32Array): tf.Tensor2D => tf.tile(tf.tensor2d(values, shape), [repeats, 1]);
-  return { cosine: tiled(cosine), sine: tiled(sine) };
+  return { cosine: tf.tensor2d(cosine, shape), sine: tf.tensor2d(sine, shape) };
 }
 
 /**
  * Every token turned by its angles.
- * @param x [G, N, D]
+ * @param x     [G, L, D], L tokens of whole grids one behind the other
+ * @param table of one grid
  */
-export function rotate(x: tf.Tensor3D, { cosine, sine }: RotaryTable): tf.Tensor3D {
-  expectShape(x, ["G", ...cosine.shape]);
+export function rotate(x: tf.Tensor3D, table: RotaryTable): tf.Tensor3D {
+  const grids: tf.Tensor3D = tf.reshape(x, [-1, ...table.cosine.shape]);
+  return tf.reshape(rotatedGrids(grids, table), x.shape);
+}
+
+function rotatedGrids(x: tf.Tensor3D, { cosine, sine }: RotaryTable): tf.Tensor3D {
   const turned = withGradient(
     { x: x as tf.Tensor }, // A wider type, as the pair below takes and gives.
     {

@@ -59,11 +59,16 @@ const DICE_SMOOTH = 1;
 /** Of a pixel, from which it counts to the object where overlaps are measured. */
 const HALF = 0.5;
 
-/** @param targets 0 and 1, or the share of each pixel that the object covers, [B, S, S] */
+/**
+ * The mean over objects.
+ * @param targets 0 and 1, or the share of each pixel that the object covers, [B, S, S]
+ * @param counts  what each object counts, [B, 1]; every one counts 1 by default
+ */
 export function maskLosses(
   { candidates, ious, objectScores }: MaskPrediction,
   targets: tf.Tensor3D,
   settings: MaskLossSettings,
+  counts?: tf.Tensor2D,
 ): MaskLosses {
   const { B = 1, M = 1, H = 1, W = 1 } = expectShape(candidates, ["B", "M", "H", "W"]);
   expectShape(targets, [B, H, W]);
@@ -74,7 +79,9 @@ export function maskLosses(
   const iou = iouLoss(candidates, truth, ious, settings);
   const isThere = tf.step(tf.max(tf.reshape(targets, [B, H * W]), 1, true));
   const chosen = chooseMask(focal, dice, settings);
-  const perObject = (loss: tf.Tensor2D, choice: tf.Tensor) => tf.sum(tf.mul(tf.mul(loss, choice), isThere));
+  const counted = (loss: tf.Tensor): tf.Tensor => (counts ? tf.mul(loss, counts) : loss);
+  const perObject = (loss: tf.Tensor2D, choice: tf.Tensor) =>
+    tf.sum(counted(tf.mul(tf.mul(loss, choice), isThere)));
   const object = settings.scoreObjects
     ? focalLoss(objectScores, isThere as tf.Tensor2D, {
         alpha: settings.objectAlpha,
@@ -85,7 +92,7 @@ export function maskLosses(
     mask: perObject(focal, chosen),
     dice: perObject(dice, chosen),
     iou: perObject(iou, settings.superviseAllIous ? tf.fill([B, M], 1 / M) : chosen),
-    object: tf.sum(object),
+    object: tf.sum(counted(object)),
   };
   return weighted(sums, B, settings.weights);
 }

@@ -22,6 +22,8 @@ export type MemoryTokens = {
   readonly tokens: tf.Tensor3D;
   /** [B, L, M] */
   readonly positions: tf.Tensor3D;
+  /** What is added to the attention that a token gets, where some are to get none, [B, 1, L]. */
+  readonly hidden?: tf.Tensor3D;
   /** Of the L, those at the end that are pointers. */
   readonly pointerTokenCount: number;
 };
@@ -96,7 +98,8 @@ function memoryLayer(
   ); // As image.
   const key = config.positionAtKeys ? tf.add<tf.Tensor3D>(memory.tokens, memory.positions) : memory.tokens;
   const turns = crossTurns(places, channels, memory, config.crossAttention);
-  const sequences = { query, key, value: memory.tokens };
+  const { tokens: value, hidden } = memory;
+  const sequences = { query, key, value, ...(hidden && { hidden }) };
   const toMemory = projectedAttention(sequences, part.under("cross_attn_image"), turns);
   const second = tf.add<tf.Tensor3D>(first, adapted("cross_attn_image", toMemory));
   const wide = linear(layerNorm(second, part.norm("norm3"), EPSILON), part.linear("linear1"));
@@ -126,14 +129,12 @@ function crossTurns(
 ) {
   const turned = tokens.shape[1] - pointerTokenCount;
   assert(turned % places === 0, "a memory holds whole frames and pointers");
-  const place = grid(places, channels, config);
-  const queries = rotaryTable(place);
-  const keys = rotaryTable(place, turned / places);
-  const turnQueries: Turn = (heads) => rotate(heads, queries);
+  const table = rotaryTable(grid(places, channels, config));
+  const turnQueries: Turn = (heads) => rotate(heads, table);
   const turnKeys: Turn = (heads) => {
-    if (pointerTokenCount === 0) return rotate(heads, keys);
+    if (pointerTokenCount === 0) return rotate(heads, table);
     const [frames, pointers] = tf.split(heads, [turned, pointerTokenCount], 1) as [tf.Tensor3D, tf.Tensor3D]; // Two sizes.
-    return tf.concat([rotate(frames, keys), pointers], 1);
+    return tf.concat([rotate(frames, table), pointers], 1);
   };
   return { headCount: config.headCount, turnQueries, turnKeys };
 }

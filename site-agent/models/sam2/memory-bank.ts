@@ -86,21 +86,29 @@ function pointerTokens(
   const width = config.memoryEncoder.channels;
   const pieces = channels / width;
   const shape: [number, number, number] = [batch, count * pieces, width];
-  const time = tf.reshape(pointerTimes(distances, config, model), [1, count, 1, width]);
+  const time = tf.reshape(pointerTimes(encodedDistances(distances, config), config, model), [
+    1,
+    count,
+    1,
+    width,
+  ]);
   const repeated = tf.broadcastTo(time, [batch, count, pieces, width]);
   return { tokens: tf.reshape(stacked, shape), positions: tf.reshape(repeated, shape) };
 }
 
-/** How long ago each pointer was made: [pointers, M]. */
-export function pointerTimes(
+/** How long ago each pointer was made, as sines; zeros where a model does not look at that. */
+export function encodedDistances(
   distances: readonly number[],
-  config: Sam2Config,
-  model: ModelPart,
+  { memoryEncoder, neck, tracking }: Sam2Config,
 ): tf.Tensor2D {
-  const { channels: width } = config.memoryEncoder;
-  const kind = config.tracking.pointers?.timeEncoding ?? "none";
-  if (kind === "none") return tf.zeros([distances.length, width]);
-  const channels = kind === "projected" ? config.neck.channels : width;
-  const encoded = tf.tensor2d(sineTimePositions(distances, channels), [distances.length, channels]);
-  return kind === "projected" ? linear(encoded, model.linear("obj_ptr_tpos_proj")) : encoded;
+  const kind = tracking.pointers?.timeEncoding ?? "none";
+  const channels = kind === "projected" ? neck.channels : memoryEncoder.channels;
+  if (kind === "none") return tf.zeros([distances.length, channels]);
+  return tf.tensor2d(sineTimePositions(distances, channels), [distances.length, channels]);
+}
+
+/** @returns [pointers, M] */
+export function pointerTimes(encoded: tf.Tensor2D, { tracking }: Sam2Config, model: ModelPart): tf.Tensor2D {
+  const isProjected = tracking.pointers?.timeEncoding === "projected";
+  return isProjected ? linear(encoded, model.linear("obj_ptr_tpos_proj")) : encoded;
 }

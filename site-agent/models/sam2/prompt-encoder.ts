@@ -20,12 +20,26 @@ export type PointPrompts = {
   readonly pointCount: number;
 };
 
+/** The same as the model computes with it, with whatever points of padding belong to it. */
+export type PointTensors = {
+  /** Places (x, y) as shares of the image, [B, N, 2]. */
+  readonly places: tf.Tensor3D;
+  /** A one at the embedding that a point gets, of those of labels -1 to 3: [B, N, 5]. */
+  readonly kinds: tf.Tensor3D;
+};
+
 export type Prompts = {
   readonly points?: PointPrompts;
   /** B boxes (x1, y1, x2, y2). */
   readonly boxes?: ArrayLike<number>;
   /** Mask logits [B, 4 H, 4 W, 1]. */
   readonly masks?: tf.Tensor4D;
+};
+
+export type PromptInputs = Omit<Prompts, "points"> & {
+  readonly points?: PointPrompts | PointTensors;
+  /** Where not every object has a mask: 1 for those that do, else 0, [B, 1, 1, 1]. */
+  readonly maskPresence?: tf.Tensor4D;
 };
 
 export type EncodedPrompts = {
@@ -41,19 +55,41 @@ const EPSILON = 1e-6;
 
 /** @param part sam_prompt_encoder */
 export function encodePrompts(
-  { points, boxes, masks }: Prompts,
+  { points, boxes, masks, maskPresence }: PromptInputs,
   config: Sam2Config,
   part: ModelPart,
 ): EncodedPrompts {
-  const rows = [
-    ...(points ? [pointRows(points, boxes === undefined)] : []),
-    ...(boxes ? [boxRows(boxes)] : []),
+  const given = [
+    ...(points ? [areTensors(points) ? points : pointTensors(points, config, boxes === undefined)] : []),
+    ...(boxes ? [rowTensors(boxRows(boxes), config)] : []),
   ];
-  const tokens = rows.map((given) => pointTokens(given, config, part));
+  const tokens = given.map((each) => pointTokens(each, config, part));
   const [first] = tokens;
   const sparse = first && tokens.length > 1 ? tf.concat(tokens, 1) : first;
   const dense = masks ? maskImage(masks, part) : noMask(part);
-  return { sparse, dense };
+  return { sparse, dense: maskPresence ? presentMasks(dense, maskPresence, part) : dense };
+}
+
+/** What objects without points are asked with: one that does not count. */
+export function noPoints(objects: number): PointPrompts {
+  return {
+    coordinates: new Float32Array(2 * objects),
+    labels: new Int8Array(objects).fill(NO_POINT),
+    pointCount: 1,
+  };
+}
+
+/** @param padded a padding point follows; unless boxes do, SAM 2 wants it */
+export function pointTensors(
+  points: PointPrompts,
+  config: Pick<Sam2Config, "imageSize">,
+  padded = true,
+): PointTensors {
+  return rowTensors(pointRows(points, padded), config);
+}
+
+function areTensors(points: PointPrompts | PointTensors): points is PointTensors {
+  return "places" in points;
 }
 
 /** The encoding of every place of the image embedding, [1, H * W, C]. */
@@ -64,7 +100,7 @@ export function imagePositions(config: Sam2Config, part: ModelPart): tf.Tensor3D
     const place = index % 2 === 0 ? token % side : Math.floor(token / side);
     return (place + HALF_PIXEL) / side;
   });
-  const encoded = encodedPlaces(places, part);
+  const encoded = encodedPlaces(tf.tensor2d(places, [side * side, 2]), part);
   return tf.reshape(encoded, [1, side * side, config.neck.channels]);
 }
 
@@ -103,34 +139,39 @@ function boxRows(boxes: ArrayLike<number>): TokenRows {
   };
 }
 
-/** [B, tokens, C] */
-function pointTokens(
+/** no point, background, foreground and the two corners */
+const KINDS = ["not_a_point_embed", ...[0, 1, 2, 3].map((label) => `point_embeddings.${label}`)];
+
+function rowTensors(
   { pixels, labels, countPerObject }: TokenRows,
-  config: Sam2Config,
-  part: ModelPart,
-): tf.Tensor3D {
-  const places = Float32Array.from(pixels, (value) => value / config.imageSize);
-  const isPoint = tf.tensor2d(
-    labels.map((label) => (label === NO_POINT ? 0 : 1)),
-    [labels.length, 1],
-  );
-  const kinds = ["not_a_point_embed", ...[0, 1, 2, 3].map((label) => `point_embeddings.${label}`)];
+  { imageSize }: Pick<Sam2Config, "imageSize">,
+): PointTensors {
+  const objects = labels.length / countPerObject;
+  const places = Float32Array.from(pixels, (value) => value / imageSize);
+  const kinds = labels.flatMap((label) => KINDS.map((_, kind) => (kind === label + 1 ? 1 : 0)));
+  return {
+    places: tf.tensor3d(places, [objects, countPerObject, 2]),
+    kinds: tf.tensor3d(kinds, [objects, countPerObject, KINDS.length]),
+  };
+}
+
+/** [B, tokens, C] */
+function pointTokens({ places, kinds }: PointTensors, config: Sam2Config, part: ModelPart): tf.Tensor3D {
+  const [objects, count] = places.shape;
+  const kindOfRow = tf.reshape(kinds, [objects * count, KINDS.length]);
+  const isPoint = tf.sub(1, tf.slice(kindOfRow, [0, 0], [objects * count, 1]));
   const table = tf.concat(
-    kinds.map((kind) => part.tensor<tf.Rank.R2>(`${kind}.weight`)),
+    KINDS.map((kind) => part.tensor<tf.Rank.R2>(`${kind}.weight`)),
     0,
   );
-  const kindOfLabel = labels.flatMap((label) => kinds.map((_, kind) => (kind === label + 1 ? 1 : 0)));
-  const embedded = tf.matMul(tf.tensor2d(kindOfLabel, [labels.length, kinds.length]), table);
-  const tokens = tf.add(tf.mul(encodedPlaces(places, part), isPoint), embedded);
-  return tf.reshape(tokens, [labels.length / countPerObject, countPerObject, config.neck.channels]);
+  const embedded = tf.matMul(kindOfRow, table);
+  const encoded = encodedPlaces(tf.reshape(places, [objects * count, 2]), part);
+  return tf.reshape(tf.add(tf.mul(encoded, isPoint), embedded), [objects, count, config.neck.channels]);
 }
 
 /** Random Fourier features (Tancik et al. 2020) of (x, y) in [0, 1]: [places, C]. */
-function encodedPlaces(places: Float32Array, part: ModelPart): tf.Tensor2D {
-  const centred = tf.tensor2d(
-    places.map((value) => 2 * value - 1),
-    [places.length / 2, 2],
-  );
+function encodedPlaces(places: tf.Tensor2D, part: ModelPart): tf.Tensor2D {
+  const centred = tf.sub(tf.mul(places, 2), 1);
   const matrix = part.tensor<tf.Rank.R2>("pe_layer.positional_encoding_gaussian_matrix");
   const angles = tf.mul(tf.matMul(centred, matrix), 2 * Math.PI);
   return tf.concat([tf.sin(angles), tf.cos(angles)], 1) as tf.Tensor2D; // Two of the same rank.
@@ -150,4 +191,9 @@ function maskImage(masks: tf.Tensor4D, part: ModelPart): tf.Tensor4D {
 function noMask(part: ModelPart): tf.Tensor4D {
   const embedding = part.tensor<tf.Rank.R2>("no_mask_embed.weight");
   return tf.reshape(embedding, [1, 1, 1, embedding.size]);
+}
+
+/** The masks where there are any, and elsewhere what stands for none. */
+function presentMasks(masks: tf.Tensor4D, presence: tf.Tensor4D, part: ModelPart): tf.Tensor4D {
+  return tf.add(tf.mul(masks, presence), tf.mul(noMask(part), tf.sub(1, presence)));
 }

@@ -16,9 +16,15 @@ import { decodeMasks } from "./mask-decoder.ts";
 import { attendToMemory, type MemoryTokens } from "./memory-attention.ts";
 import { type FrameMemory, type MemoryBank, memoryTokens } from "./memory-bank.ts";
 import { encodeMemory } from "./memory-encoder.ts";
-import { memoryTokensOfEach, type RememberedFrames } from "./memory-of-each.ts";
+import { memoryTokensOfEach, type RememberedTensors } from "./memory-of-each.ts";
 import { type MemorySelection, type Remembering, selectMemories } from "./memory-selection.ts";
-import { encodePrompts, imagePositions, type PointPrompts } from "./prompt-encoder.ts";
+import {
+  encodePrompts,
+  imagePositions,
+  noPoints,
+  type PointPrompts,
+  type PointTensors,
+} from "./prompt-encoder.ts";
 
 /** The logit of a mask whose object is not there. */
 const ABSENT_LOGIT = -1024;
@@ -34,6 +40,15 @@ export type FramePrompts = {
   readonly earlierMask?: tf.Tensor4D;
 };
 
+/** Prompts as tensors, so that they can change where nothing else does. */
+export type ObjectPrompts = {
+  readonly points: PointTensors;
+  /** Logits of an earlier answer, [B, 1, S / 4, S / 4]. */
+  readonly earlierMask?: tf.Tensor4D;
+  /** Where not every object has one: 1 for those that do, else 0, [B, 1, 1, 1]. */
+  readonly maskPresence?: tf.Tensor4D;
+};
+
 export type FrameInput = Pick<Remembering, "frame" | "frameCount" | "reverse" | "training"> & {
   readonly features: ImageFeatures;
   readonly prompts: FramePrompts;
@@ -47,9 +62,9 @@ export type ObjectsInput = {
   readonly objectCount: number;
   /** One image for all objects, or one for each. */
   readonly features: ImageFeatures;
-  readonly prompts: FramePrompts;
-  /** One for each object; null looks at the images alone. */
-  readonly remembered: readonly RememberedFrames[] | null;
+  readonly prompts: ObjectPrompts;
+  /** Null looks at the images alone. */
+  readonly remembered: RememberedTensors | null;
 };
 
 export type FrameAnswer = {
@@ -76,10 +91,11 @@ export function trackFrame(input: FrameInput, config: Sam2Config, model: ModelPa
   return { ...answer, memory: { features, pointer: answer.pointer } };
 }
 
-/** The same for objects that remember different frames. @param model the part without a name */
+/** The same for objects that remember different frames; the mask that is remembered is never binary. @param model the part without a name */
 export function trackObjects(input: ObjectsInput, config: Sam2Config, model: ModelPart): TrackedFrame {
   const answer = answerObjects(input, config, model);
-  const features = frameMemory({ ...input, training: false }, answer, config, model);
+  const asked = { features: input.features, prompts: {}, training: false };
+  const features = frameMemory(asked, answer, config, model);
   return { ...answer, memory: { features, pointer: answer.pointer } };
 }
 
@@ -92,9 +108,15 @@ export function answerObjects(
   const embedding =
     remembered === null
       ? withoutMemory(features.embedding, model)
-      : attended(features.embedding, memoryTokensOfEach(remembered, config, model), config, model);
-  const { points = repeated(NO_POINT, objectCount), earlierMask: mask } = prompts;
-  const asked = { points, ...(mask && { mask }), several: false, training: false };
+      : attended(
+          features.embedding,
+          memoryTokensOfEach(remembered, objectCount, config, model),
+          config,
+          model,
+        );
+  const { points, earlierMask: mask, maskPresence } = prompts;
+  const given = { points, ...(mask && { mask }), ...(maskPresence && { maskPresence }) };
+  const asked = { ...given, several: false, training: false };
   return askDecoder({ ...features, embedding }, asked, config, model);
 }
 
@@ -164,13 +186,12 @@ function selectedMemories(
 }
 
 type Asked = {
-  readonly points?: PointPrompts;
+  readonly points?: PointPrompts | PointTensors;
   readonly mask?: tf.Tensor4D;
+  readonly maskPresence?: tf.Tensor4D;
   readonly several: boolean;
   readonly training: boolean;
 };
-
-const NO_POINT: PointPrompts = { coordinates: [0, 0], labels: [-1], pointCount: 1 };
 
 function askDecoder(
   features: ImageFeatures,
@@ -178,19 +199,15 @@ function askDecoder(
   config: Sam2Config,
   model: ModelPart,
 ): FrameAnswer {
-  const { several, training, mask } = asked;
+  const { several, training, mask, maskPresence } = asked;
   const objects = mask?.shape[0] ?? features.embedding.shape[0];
-  const points = asked.points ?? repeated(NO_POINT, objects);
+  const points = asked.points ?? noPoints(objects);
   const side = 4 * embeddingSize(config);
-  const masks = mask && {
+  const masks: { masks: tf.Tensor4D } | undefined = mask && {
     masks: tf.reshape(resized(mask, side, "bilinear-antialias"), [objects, side, side, 1]),
   };
   const encoder = model.under("sam_prompt_encoder");
-  const prompts = encodePrompts(
-    { points, ...(masks as { masks: tf.Tensor4D } | undefined) },
-    config,
-    encoder,
-  ); // Four axes.
+  const prompts = encodePrompts({ points, ...masks, ...(maskPresence && { maskPresence }) }, config, encoder);
   const positions = imagePositions(config, encoder);
   const decoded = decodeMasks({ features, prompts, positions }, config, model.under("sam_mask_decoder"));
   const rule = training ? null : config.maskDecoder.dynamicMultimask;
@@ -208,11 +225,6 @@ function askDecoder(
     objectScores: decoded.objectScores,
     pointer: objectPointer(best.tokens, presence(decoded.objectScores, config), config, model),
   };
-}
-
-function repeated({ coordinates, labels, pointCount }: PointPrompts, count: number): PointPrompts {
-  const times = <T>(list: ArrayLike<T>) => Array.from({ length: count }, () => Array.from(list)).flat();
-  return { coordinates: times(coordinates), labels: times(labels), pointCount };
 }
 
 /** @param present [B, 1], 0 or 1 */

@@ -1,15 +1,14 @@
 // The loss of RFMedSAM 2's adapters over clips of consecutive slices. The prompter says what it sees, prompts are
 // simulated from it and from the labels, and the asked slices are differentiated in both stages, no more at a time than
-// the model looks at together, so that memory does not grow with the clip. With a prompter in training its loss is added.
+// the model looks at together, so that little of memory grows with the clip. With a prompter in training its loss is added.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { chunks } from "@consilium/shared/base/chunks.ts";
 import { Prng } from "@consilium/shared/base/prng.ts";
 import { disposeOnError } from "../../backend/dispose-on-error.ts";
 import { tf } from "../../backend/tensors.ts";
-import type { MaskLossSettings, MaskPrediction } from "../../models/sam2/mask-losses.ts";
+import type { MaskLossSettings } from "../../models/sam2/mask-losses.ts";
 import type { FrameMemory } from "../../models/sam2/memory-bank.ts";
-import type { FrameAnswer } from "../../models/sam2/track-frame.ts";
 import { coveredShares } from "../../prompts/covered-shares.ts";
 import { simulatedClipPrompts } from "../../prompts/prompt-simulation.ts";
 import { classMask } from "../../prompts/prompter-output.ts";
@@ -18,18 +17,25 @@ import type { TruthStack } from "../../prompts/truth-prompts.ts";
 import { ClipSampler } from "../../training/clip-sampler.ts";
 import { GradientSum } from "../../training/gradient-sum.ts";
 import { deepSupervisionLoss } from "../../training/losses.ts";
-import { ADAPTER_LOSS, promptableLoss } from "../../training/promptable-losses.ts";
+import { ADAPTER_LOSS } from "../../training/promptable-losses.ts";
 import { sliceGradients } from "../../training/slice-objective.ts";
 import { classIndices, classTable, type TrainingSlice } from "../../training/training-slice.ts";
 import type { Objective, TrainingMaterial } from "../recipe.ts";
-import { batchesOf, ClipPort } from "./clip-port.ts";
+import { type ClipGradients, FeatureGradients } from "./clip-gradients.ts";
+import { ClipPort } from "./clip-port.ts";
 import { type ClipQuestion, clipQuestions } from "./clip-questions.ts";
-import { featuresOfSlices, type Rfmedsam2, type SliceQuestion } from "./model.ts";
+import type { Asking } from "./frame-question.ts";
+import { disposeFeatures, type Rfmedsam2 } from "./model.ts";
 import { prompterOnClip } from "./prompter-clip.ts";
+import { batchesOf } from "./question-batch.ts";
 import { refinementPlanOf } from "./refinement-plan-of.ts";
 
 /** @throws TrainingError where there is no slice, and with every batch for slices that do not fit */
-export function clipObjective(model: Rfmedsam2, material: TrainingMaterial): Objective {
+export function clipObjective(
+  model: Rfmedsam2,
+  gradients: ClipGradients,
+  material: TrainingMaterial,
+): Objective {
   const { cases, labels, batchSize, seed, view } = material;
   const sampler = new ClipSampler(cases, model.config.clip.slices, Prng.labelled(seed, "clips"));
   const augmentation = Prng.labelled(seed, "augmentation");
@@ -38,7 +44,7 @@ export function clipObjective(model: Rfmedsam2, material: TrainingMaterial): Obj
     const clips = sampler.draw(batchSize).map((clip) => view(clip, augmentation));
     const sum = new GradientSum(model.adapterTensors());
     try {
-      for (const clip of clips) await addClip(sum, clip, { model, labels, prng });
+      for (const clip of clips) await addClip(sum, clip, { model, gradients, labels, prng });
       const adapters = sum.finish(1 / clips.length);
       if (model.config.trains === "adapters") return adapters;
       const prompter = { model: model.prompter, loss: deepSupervisionLoss };
@@ -52,13 +58,18 @@ export function clipObjective(model: Rfmedsam2, material: TrainingMaterial): Obj
   };
 }
 
-type ClipOptions = { readonly model: Rfmedsam2; readonly labels: readonly number[]; readonly prng: Prng };
+type ClipOptions = {
+  readonly model: Rfmedsam2;
+  readonly gradients: ClipGradients;
+  readonly labels: readonly number[];
+  readonly prng: Prng;
+};
 
 /** The mean over the clip's questions; nothing where no organ is asked for. */
 async function addClip(
   sum: GradientSum,
   clip: readonly TrainingSlice[],
-  { model, labels, prng }: ClipOptions,
+  { model, gradients, labels, prng }: ClipOptions,
 ): Promise<void> {
   const truth = truthOf(clip, labels);
   const contoured = clip[0]?.contoured ?? [];
@@ -72,22 +83,34 @@ async function addClip(
   const prompts = simulatedClipPrompts({ truth, prompter, drawnClasses }, simulation);
   const port = new ClipPort(model, clip);
   const kept: FrameMemory[] = [];
+  const features = new FeatureGradients();
   try {
     const { queries, objects } = config.clip;
     const keep = (memory: FrameMemory): void => void kept.push(memory);
     const asking = { model: port, size: truth, plan, prng, queries, objects, keep };
     const questions = await clipQuestions(prompts, asking);
-    port.dispose(); // What is differentiated is computed again.
-    const asked = bySlice(questions);
-    for (const slices of chunks([...asked.keys()], model.atOnce)) {
-      const own = slices.map((slice) => ({
-        image: expectDefined(clip[slice], "slice of the clip"),
-        questions: asked.get(slice) ?? [],
-      }));
-      sum.add(() => askedLoss(model, own, { truth, count: questions.length, sliceCount: clip.length }));
+    for (const batch of batchesOf(
+      port.questions(stageQuestions(questions, config.loss.stages)),
+      model.batching,
+    )) {
+      const asked = batch.map(({ of }) => of);
+      const counts = asked.map(({ weight }) => weight / questions.length);
+      const targets = { masks: targetMasks(truth, asked, model), counts };
+      const found = disposeOnError(() => gradients.ofQuestions(batch, clip.length, targets));
+      sum.add(found.adapters, found.loss);
+      const slices = asked.map(({ slice }) => slice);
+      features.add(found.features, slices);
+      disposeFeatures(found.features);
+    }
+    port.dispose(); // The image encoder is differentiated by itself.
+    for (const slices of chunks(features.slices(), model.slicesAtOnce)) {
+      const images = slices.map((slice) => expectDefined(clip[slice], "slice of the clip"));
+      const own = slices.map((slice) => features.of(slice));
+      sum.add(disposeOnError(() => gradients.ofImages(images, own)).adapters);
     }
   } finally {
     port.dispose();
+    features.dispose();
     for (const memory of kept) port.release(memory);
   }
 }
@@ -102,67 +125,37 @@ function truthOf(clip: readonly TrainingSlice[], labels: readonly number[]): Tru
   return { depth: clip.length, height, width, classes };
 }
 
-function bySlice(questions: readonly ClipQuestion<FrameMemory>[]): Map<number, ClipQuestion<FrameMemory>[]> {
-  const slices = new Map<number, ClipQuestion<FrameMemory>[]>();
-  for (const question of questions)
-    slices.set(question.slice, [...(slices.get(question.slice) ?? []), question]);
-  return slices;
+type StageQuestion = Asking & {
+  readonly classIndex: number;
+  readonly slice: number;
+  readonly weight: number;
+};
+
+/** Every question in both stages, as far as it has them. @param weights of the stages */
+function stageQuestions(
+  questions: readonly ClipQuestion<FrameMemory>[],
+  weights: readonly number[],
+): StageQuestion[] {
+  const [first = 0, second = 0] = weights;
+  return questions.flatMap(({ classIndex, slice, ...of }) => [
+    ...(of.first === null ? [] : [{ classIndex, slice, weight: first, prompt: of.first, memories: [] }]),
+    ...(of.memories.length === 0
+      ? []
+      : [{ classIndex, slice, weight: second, prompt: of.second, memories: of.memories }]),
+  ]);
 }
 
-type AskedSlice = { readonly image: TrainingSlice; readonly questions: readonly ClipQuestion<FrameMemory>[] };
-type StageQuestion = SliceQuestion & { readonly of: ClipQuestion<FrameMemory> };
-
-/** Both stages of all questions about some slices, which are encoded once; each question counts the same. */
-function askedLoss(
-  model: Rfmedsam2,
-  slices: readonly AskedSlice[],
-  { truth, count, sliceCount }: { readonly truth: TruthStack; count: number; sliceCount: number },
-): tf.Scalar {
-  const encoded = featuresOfSlices(model.encode(slices.map(({ image }) => image)), slices.length);
-  const all = slices.flatMap(({ questions }, index) =>
-    questions.map((of) => ({ of, features: expectDefined(encoded[index], "features of a slice") })),
-  );
-  const first = all.flatMap(({ of, features }): StageQuestion[] =>
-    of.first === null ? [] : [{ of, features, prompt: of.first, memories: [] }],
-  );
-  const second = all.flatMap(({ of, features }): StageQuestion[] =>
-    of.memories.length === 0 ? [] : [{ of, features, prompt: of.second, memories: of.memories }],
-  );
-  const { stages } = model.config.loss;
-  const losses = [first, second].flatMap((questions, stage) =>
-    batchesOf(questions, model.atOnce).map((batch) => {
-      const answer = prediction(model.answer(batch, sliceCount));
-      const target = {
-        masks: targetMasks(
-          truth,
-          batch.map(({ of }) => of),
-          model,
-        ),
-        contoured: batch.map(() => true),
-      };
-      const settings = { masks: lossSettings(model), stageWeights: [stages[stage] ?? 0] };
-      return tf.mul(promptableLoss([answer], target, settings).total, batch.length / count);
-    }),
-  );
-  return tf.addN(losses) as tf.Scalar; // A sum of scalars.
-}
-
-function lossSettings({ config: { loss } }: Rfmedsam2): MaskLossSettings {
+export function clipLossSettings({ config: { loss } }: Rfmedsam2): MaskLossSettings {
   const { mask, dice, iou, object } = loss;
-  return { ...ADAPTER_LOSS.masks, weights: { mask, dice, iou, object } };
-}
-
-/** Masks on the decoder's grid, and what they would be if the object counted as there. */
-function prediction({ bareMasks, ious, objectScores }: FrameAnswer): MaskPrediction {
-  return { candidates: bareMasks, ious, objectScores };
+  return { ...ADAPTER_LOSS, weights: { mask, dice, iou, object } };
 }
 
 /** What each cell of the decoder's grid covers of the drawn organ: [questions, grid, grid]. */
 function targetMasks(
   truth: TruthStack,
-  questions: readonly ClipQuestion<FrameMemory>[],
+  questions: readonly StageQuestion[],
   { sizes: { image, maskGrid } }: Rfmedsam2,
-): tf.Tensor3D {
+): Float32Array {
   const cells = maskGrid.height * maskGrid.width;
   const shares = new Float32Array(questions.length * cells);
   questions.forEach(({ classIndex, slice }, index) => {
@@ -170,5 +163,5 @@ function targetMasks(
     const large = resizedPlane(mask, truth, image).map((value) => (value >= 0.5 ? 1 : 0));
     shares.set(coveredShares(large, image, maskGrid), index * cells);
   });
-  return disposeOnError(() => tf.tensor3d(shares, [questions.length, maskGrid.height, maskGrid.width]));
+  return shares;
 }

@@ -2,19 +2,20 @@
 // backend, memories stay in it until they are released. Questions of one form are asked together.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
-import { chunks } from "@consilium/shared/base/chunks.ts";
 import { tf } from "../../backend/tensors.ts";
 import type { ImageFeatures } from "../../models/sam2/image-encoder.ts";
 import type { FrameMemory } from "../../models/sam2/memory-bank.ts";
-import type { TrackedFrame } from "../../models/sam2/track-frame.ts";
 import type { ModelSizes } from "../../prompts/prompter-prompts.ts";
 import type { DecodeAnswer, DecodeRequest, RefinementModel } from "../../refinement/refine-objects.ts";
 import type { TrainingSlice } from "../../training/training-slice.ts";
-import { formOf } from "./frame-question.ts";
-import { disposeFeatures, featuresOfSlices, type Rfmedsam2 } from "./model.ts";
+import type { Asking } from "./frame-question.ts";
+import { type Answered, disposeFeatures, type Rfmedsam2 } from "./model.ts";
+import { batchesOf, type SliceQuestion } from "./question-batch.ts";
 
 type Request = DecodeRequest<FrameMemory>;
 type Answer = DecodeAnswer<FrameMemory>;
+/** With what it was made of. */
+type Question<Asked> = SliceQuestion & { readonly of: Asked };
 
 export class ClipPort implements RefinementModel<FrameMemory> {
   readonly image: ModelSizes["image"];
@@ -28,20 +29,20 @@ export class ClipPort implements RefinementModel<FrameMemory> {
   constructor(model: Rfmedsam2, slices: readonly TrainingSlice[], known?: ClipPort) {
     this.image = model.sizes.image;
     this.maskGrid = model.sizes.maskGrid;
-    this.objectsAtOnce = model.atOnce;
+    this.objectsAtOnce = model.batching.countMax;
     this.#model = model;
     this.#slices = slices;
     if (known) this.#takeOver(known);
   }
 
   async decode(requests: readonly Request[]): Promise<Answer[]> {
-    this.#encode(requests.map(({ slice }) => slice));
+    const questions = this.questions(requests);
     const answers = new Map<Request, Answer>();
     try {
-      for (const batch of batchesOf(requests, this.#model.atOnce)) {
+      for (const batch of batchesOf(questions, this.#model.batching)) {
         const decoded = await this.#decodeBatch(batch);
-        batch.forEach((request, index) => {
-          answers.set(request, expectDefined(decoded[index], "an answer for every question"));
+        batch.forEach(({ of }, index) => {
+          answers.set(of, expectDefined(decoded[index], "an answer for every question"));
         });
       }
     } catch (error) {
@@ -49,6 +50,15 @@ export class ClipPort implements RefinementModel<FrameMemory> {
       throw error;
     }
     return requests.map((request) => expectDefined(answers.get(request), "an answer"));
+  }
+
+  /** What is asked together with the features of the slices that are asked about, which are this port's. */
+  questions<Asked extends Asking & { readonly slice: number }>(asked: readonly Asked[]): Question<Asked>[] {
+    this.#encode(asked.map(({ slice }) => slice));
+    return asked.map((of) => {
+      const features = expectDefined(this.#features.get(this.#slice(of.slice)), "features of a slice");
+      return { of, features, prompt: of.prompt, memories: of.memories };
+    });
   }
 
   release({ features, pointer }: FrameMemory): void {
@@ -61,17 +71,13 @@ export class ClipPort implements RefinementModel<FrameMemory> {
     this.#features.clear();
   }
 
-  async #decodeBatch(batch: readonly Request[]): Promise<Answer[]> {
-    const questions = batch.map(({ slice, prompt, memories }) => {
-      const features = expectDefined(this.#features.get(this.#slice(slice)), "features of a slice");
-      return { features, prompt, memories };
-    });
-    const answer = this.#model.ask(questions, this.#slices.length);
+  async #decodeBatch(batch: readonly SliceQuestion[]): Promise<Answer[]> {
+    const answer = this.#model.ask(batch, this.#slices.length);
+    const { lowMasks, ious, objectScores, memory } = answer;
     try {
       return await answersOf(answer, batch.length);
     } finally {
-      const { memory, ...others } = answer;
-      tf.dispose([...Object.values(others), memory.features]);
+      tf.dispose([lowMasks, ious, objectScores, memory.features, memory.pointer]);
     }
   }
 
@@ -92,33 +98,15 @@ export class ClipPort implements RefinementModel<FrameMemory> {
   #encode(indices: readonly number[]): void {
     const wanted = [...new Set(indices)].map((index) => this.#slice(index));
     const missing = wanted.filter((slice) => !this.#features.has(slice));
-    for (const batch of chunks(missing, this.#model.atOnce)) {
-      const features = this.#model.encode(batch);
-      const each = tf.tidy(() => featuresOfSlices(features, batch.length));
-      disposeFeatures(features);
-      batch.forEach((slice, index) => {
-        this.#features.set(slice, expectDefined(each[index], "features of a slice"));
-      });
-    }
+    this.#model.encode(missing).forEach((features, index) => {
+      this.#features.set(expectDefined(missing[index], "a slice"), features);
+    });
   }
-}
-
-/** Questions of one form, so many at most. */
-export function batchesOf<Asked extends Parameters<typeof formOf>[0]>(
-  asked: readonly Asked[],
-  countMax: number,
-): Asked[][] {
-  const forms = new Map<string, Asked[]>();
-  for (const question of asked) {
-    const form = formOf(question);
-    forms.set(form, [...(forms.get(form) ?? []), question]);
-  }
-  return [...forms.values()].flatMap((alike) => chunks(alike, countMax));
 }
 
 /** Memories are tensors of their own; all else is read. */
 async function answersOf(
-  { lowMasks, ious, objectScores, memory }: TrackedFrame,
+  { lowMasks, ious, objectScores, memory }: Answered,
   count: number,
 ): Promise<Answer[]> {
   const [logits, overlaps, scores] = await Promise.all([lowMasks.data(), ious.data(), objectScores.data()]);

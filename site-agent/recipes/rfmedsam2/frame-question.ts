@@ -1,14 +1,12 @@
 // What refinement asks, in the terms in which SAM 2 takes it: prompts as points with labels, memories as frames with a
-// place in time, and questions of one form as a batch.
+// place in time.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import type { Sam2Config } from "@consilium/shared/model/sam2.ts";
-import { tf } from "../../backend/tensors.ts";
 import type { FrameMemory } from "../../models/sam2/memory-bank.ts";
 import type { RememberedFrames } from "../../models/sam2/memory-of-each.ts";
-import type { FramePrompts } from "../../models/sam2/track-frame.ts";
+import { noPoints, type PointPrompts } from "../../models/sam2/prompt-encoder.ts";
 import type { ModelPrompt } from "../../prompts/object-prompt.ts";
-import type { SliceSize } from "../../prompts/slice-size.ts";
 import type { MemoryUse } from "../../refinement/refine-objects.ts";
 
 /** SAM 2's labels for the corners of a box; 0 and 1 are those of points. */
@@ -21,31 +19,20 @@ export type Asking = {
   readonly memories: readonly MemoryUse<FrameMemory>[];
 };
 
-/** Questions of one form can be asked at once: as many points, a mask or none, as many memories. */
-export function formOf({ prompt, memories }: Asking): string {
-  const points = (prompt?.box ? CORNER_LABELS.length : 0) + (prompt?.points.length ?? 0);
-  return `${points} points, ${prompt?.maskLogits ? "a mask" : "no mask"}, ${memories.length} memories`;
-}
-
-/** @param asked of one form */
-export function framePrompts(asked: readonly Asking[], { height, width }: SliceSize): FramePrompts {
+/** Every question is asked with as many points, and each is given as numbers. */
+export function pointPrompts(asked: readonly Pick<Asking, "prompt">[]): PointPrompts {
   const rows = asked.map(({ prompt }) => pointRows(prompt));
   const pointCount = expectDefined(rows[0], "a question").length;
-  const masks = asked.flatMap(({ prompt }) => (prompt?.maskLogits ? [prompt.maskLogits] : []));
-  const grids = new Float32Array(masks.length * height * width);
-  masks.forEach((mask, index) => {
-    grids.set(mask, index * height * width);
-  });
+  if (pointCount === 0) return noPoints(asked.length);
   return {
-    ...(pointCount > 0 && {
-      points: {
-        coordinates: rows.flat().flatMap(({ x, y }) => [x, y]),
-        labels: rows.flat().map(({ label }) => label),
-        pointCount,
-      },
-    }),
-    ...(masks.length > 0 && { earlierMask: tf.tensor4d(grids, [masks.length, 1, height, width]) }),
+    coordinates: rows.flat().flatMap(({ x, y }) => [x, y]),
+    labels: rows.flat().map(({ label }) => label),
+    pointCount,
   };
+}
+
+export function pointCountOf({ prompt }: Pick<Asking, "prompt">): number {
+  return pointRows(prompt).length;
 }
 
 type PointRow = { readonly x: number; readonly y: number; readonly label: number };

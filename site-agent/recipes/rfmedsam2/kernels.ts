@@ -19,7 +19,6 @@ export const RFMEDSAM2_KERNELS: readonly string[] = [
   "Erf",
   "Exp",
   "Fill",
-  "GatherV2",
   "Greater",
   "GreaterEqual",
   "Identity",

@@ -2,31 +2,55 @@
 // at a time; which slices are asked, and in which order, is its callers'.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
+import { chunks } from "@consilium/shared/base/chunks.ts";
 import { type Rfmedsam2Config, sam2Of } from "@consilium/shared/model/rfmedsam2.ts";
 import { partWeights, rfmedsam2Trainable } from "@consilium/shared/model/rfmedsam2-parameters.ts";
 import { embeddingSize, type Sam2Config } from "@consilium/shared/model/sam2.ts";
+import {
+  type CompiledStep,
+  type CompileOptions,
+  type CompileWarning,
+  compileStep,
+} from "../../backend/graph/compile-step.ts";
+import { nativeBackend } from "../../backend/graph/native-backend.ts";
 import { tf } from "../../backend/tensors.ts";
 import { Sam2Adapters } from "../../models/adapters/placement.ts";
 import type { Weights } from "../../models/parameters.ts";
 import type { ImageFeatures } from "../../models/sam2/image-encoder.ts";
+import type { FrameMemory } from "../../models/sam2/memory-bank.ts";
 import { Sam2 } from "../../models/sam2/sam2.ts";
-import type { FrameAnswer, ObjectsInput, TrackedFrame } from "../../models/sam2/track-frame.ts";
+import type { FrameAnswer } from "../../models/sam2/track-frame.ts";
 import { PlainConvUNet } from "../../models/unet/plain-conv-unet.ts";
 import type { ModelSizes } from "../../prompts/prompter-prompts.ts";
 import type { TrainedParameters } from "../recipe.ts";
-import { type Asking, framePrompts, rememberedFrames } from "./frame-question.ts";
 import { modelImage } from "./model-image.ts";
 import { PartedParameters } from "./parted-parameters.ts";
+import {
+  type Batching,
+  featuresOf,
+  filledUp,
+  namedFeatures,
+  objectsInput,
+  questionTensors,
+  type SliceQuestion,
+} from "./question-batch.ts";
 
-type SliceImage = Parameters<typeof modelImage>[0];
+export type SliceImage = Parameters<typeof modelImage>[0];
 
-export type SliceQuestion = Asking & {
-  /** Of the slice that is asked about. */
-  readonly features: ImageFeatures;
+/** What a question is answered with, [questions, ...]. */
+export type Answered = {
+  /** Logits [questions, 1, grid, grid]. */
+  readonly lowMasks: tf.Tensor4D;
+  readonly ious: tf.Tensor2D;
+  readonly objectScores: tf.Tensor2D;
+  readonly memory: FrameMemory;
 };
 
 /** Questions, or training slices, of which this many pixels are looked at at once: small images in batches. */
 const PIXELS_AT_ONCE = 16 * 128 * 128;
+/** In compiled computations, where a call costs little and what a batch is filled up with costs as much as the rest. */
+const COMPILED_QUESTIONS = 4;
+const COMPILED_SLICES = 2;
 
 export class Rfmedsam2 {
   readonly config: Rfmedsam2Config;
@@ -37,6 +61,9 @@ export class Rfmedsam2 {
   readonly sizes: ModelSizes;
   readonly #sam2: Sam2;
   readonly #adapters: Sam2Adapters;
+  readonly #encoder: CompiledStep<tf.NamedTensorMap>;
+  readonly #questions: CompiledStep<tf.NamedTensorMap>;
+  #onWarning: CompileOptions["onWarning"];
 
   /** @throws WeightsError when the weights are not those of the record. */
   constructor(config: Rfmedsam2Config, weights: Weights) {
@@ -59,6 +86,22 @@ export class Rfmedsam2 {
     const names = rfmedsam2Trainable(config).map(({ name }) => name);
     const parts = { prompter: this.prompter.parameters, adapters: adapters.parameters };
     this.parameters = new PartedParameters(names, parts);
+    const onWarning = (warning: CompileWarning): void => this.#onWarning?.(warning);
+    this.#encoder = compileStep(({ images }) => namedFeatures(this.features(images as tf.Tensor4D)), {
+      ...{ name: "image encoder", onWarning },
+    }); // Of four axes.
+    this.#questions = compileStep(
+      (tensors) => {
+        const { lowMasks, ious, objectScores, memory } = this.#sam2.trackObjects(objectsInput(tensors));
+        return { lowMasks, ious, objectScores, memory: memory.features, pointer: memory.pointer };
+      },
+      { name: "questions", onWarning },
+    );
+  }
+
+  /** Hears where a computation could not be compiled. */
+  warn(onWarning: CompileOptions["onWarning"]): void {
+    this.#onWarning = onWarning;
   }
 
   /** The tensors of the adapters, whether or not training changes them. */
@@ -66,20 +109,60 @@ export class Rfmedsam2 {
     return [...this.#adapters.parameters.trainable().values()];
   }
 
-  /** Features of some slices as one batch, which belong to the caller. */
-  encode(slices: readonly SliceImage[]): ImageFeatures {
+  /** Every tensor that SAM 2 and its adapters compute with, for compiled computations. */
+  weightTensors(): tf.NamedTensorMap {
+    const named = (part: string, tensors: ReadonlyMap<string, tf.Tensor>) =>
+      [...tensors].map(([name, tensor]) => [`${part}.${name}`, tensor] as const);
+    const { parameters } = this.#sam2;
+    return Object.fromEntries([
+      ...named("sam2", parameters.tensors()),
+      ...named("adapters", this.#adapters.parameters.tensors()),
+    ]);
+  }
+
+  /** Batches of questions. */
+  get batching(): Batching {
+    const isCompiled = nativeBackend() !== null;
+    return {
+      countMax: isCompiled ? Math.min(COMPILED_QUESTIONS, this.#atOnce) : this.#atOnce,
+      fillsUp: isCompiled,
+    };
+  }
+
+  /** Slices that are encoded at once. */
+  get slicesAtOnce(): number {
+    return nativeBackend() === null ? this.#atOnce : Math.min(COMPILED_SLICES, this.#atOnce);
+  }
+
+  get #atOnce(): number {
+    return Math.max(1, Math.floor(PIXELS_AT_ONCE / this.sam2Config.imageSize ** 2));
+  }
+
+  /** Slices as SAM 2 sees them, [slices, S, S, 3]. */
+  images(slices: readonly SliceImage[]): tf.Tensor4D {
     const { imageSize } = this.sam2Config;
     const pixels = imageSize * imageSize * 3;
     const images = new Float32Array(slices.length * pixels);
     slices.forEach((slice, index) => {
       images.set(modelImage(slice, imageSize, this.config.window), index * pixels);
     });
-    return tf.tidy(() => this.#sam2.encode(tf.tensor4d(images, [slices.length, imageSize, imageSize, 3])));
+    return tf.tensor4d(images, [slices.length, imageSize, imageSize, 3]);
   }
 
-  /** Images that are looked at together, at most. */
-  get atOnce(): number {
-    return Math.max(1, Math.floor(PIXELS_AT_ONCE / this.sam2Config.imageSize ** 2));
+  /** Features of images as one batch, which belong to the caller. */
+  features(images: tf.Tensor4D): ImageFeatures {
+    return this.#sam2.encode(images);
+  }
+
+  /** The features of every slice, which belong to the caller. */
+  encode(slices: readonly SliceImage[]): ImageFeatures[] {
+    return chunks(slices, this.slicesAtOnce).flatMap((some) =>
+      tf.tidy(() => {
+        const images = this.images(nativeBackend() ? filledUp(some, this.slicesAtOnce) : some);
+        const found = this.#encoder.run({ ...this.weightTensors(), images });
+        return featuresOfSlices(featuresOf(found), some.length);
+      }),
+    );
   }
 
   /**
@@ -87,51 +170,48 @@ export class Rfmedsam2 {
    * @param questions  of one form
    * @param sliceCount slices of the clip
    */
-  ask(questions: readonly SliceQuestion[], sliceCount: number): TrackedFrame {
-    return tf.tidy(() => this.#sam2.trackObjects(this.#input(questions, sliceCount)));
+  ask(questions: readonly SliceQuestion[], sliceCount: number): Answered {
+    return tf.tidy(() => {
+      const found = this.#questions.run({
+        ...this.weightTensors(),
+        ...this.questionTensors(questions, sliceCount),
+      });
+      const own = <T extends tf.Tensor>(name: string): T => {
+        const all = expectDefined(found[name], name);
+        return tf.slice(all, 0, questions.length) as T; // As SAM 2 made it.
+      };
+      const memory = { features: own<tf.Tensor4D>("memory"), pointer: own<tf.Tensor2D>("pointer") };
+      return {
+        ...{ lowMasks: own<tf.Tensor4D>("lowMasks"), ious: own<tf.Tensor2D>("ious") },
+        ...{ objectScores: own<tf.Tensor2D>("objectScores"), memory },
+      };
+    });
   }
 
-  /** The answers without memories, which are what training looks at. */
-  answer(questions: readonly SliceQuestion[], sliceCount: number): FrameAnswer {
-    return tf.tidy(() => this.#sam2.answerObjects(this.#input(questions, sliceCount)));
+  /** @param questions of one form */
+  questionTensors(questions: readonly SliceQuestion[], sliceCount: number): tf.NamedTensorMap {
+    const { sam2Config: config, sizes, batching } = this;
+    return tf.tidy(() =>
+      questionTensors(questions, { config, maskGrid: sizes.maskGrid, sliceCount, batching }),
+    );
+  }
+
+  /** The answers without memories, which are what training looks at. @param tensors of questions */
+  answer(tensors: tf.NamedTensorMap): FrameAnswer {
+    return this.#sam2.answerObjects(objectsInput(tensors));
   }
 
   dispose(): void {
+    this.#encoder.dispose();
+    this.#questions.dispose();
     this.prompter.dispose();
     this.#sam2.dispose();
     this.#adapters.dispose();
   }
-
-  #input(questions: readonly SliceQuestion[], sliceCount: number): ObjectsInput {
-    const isRemembering = questions.some(({ memories }) => memories.length > 0);
-    return {
-      objectCount: questions.length,
-      features: featuresOfEach(questions.map(({ features }) => features)),
-      prompts: framePrompts(questions, this.sizes.maskGrid),
-      remembered: isRemembering
-        ? questions.map(({ memories }) => rememberedFrames(memories, sliceCount, this.sam2Config))
-        : null,
-    };
-  }
 }
 
-/** One after another; a single image stays one. */
-function featuresOfEach(each: readonly ImageFeatures[]): ImageFeatures {
-  const first = expectDefined(each[0], "a question");
-  if (each.every((features) => features === first)) return first;
-  const joined = (of: (features: ImageFeatures) => tf.Tensor4D | undefined): tf.Tensor4D =>
-    tf.concat(
-      each.map((features) => expectDefined(of(features), "features of one kind")),
-      0,
-    );
-  return {
-    embedding: joined(({ embedding }) => embedding),
-    fine: first.fine && [joined(({ fine }) => fine?.[0]), joined(({ fine }) => fine?.[1])],
-  };
-}
-
-/** The features of every slice of a batch; they belong to the caller. */
-export function featuresOfSlices({ embedding, fine }: ImageFeatures, count: number): ImageFeatures[] {
+/** The features of the first slices of a batch. */
+function featuresOfSlices({ embedding, fine }: ImageFeatures, count: number): ImageFeatures[] {
   const of = (image: tf.Tensor4D, index: number): tf.Tensor4D => tf.slice(image, index, 1);
   return Array.from({ length: count }, (_, index) => ({
     embedding: of(embedding, index),

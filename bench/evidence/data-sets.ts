@@ -43,14 +43,14 @@ export const EVIDENCE_SETS: readonly EvidenceSet[] = [
     partialLabels: "per-case",
     // Cut across the body: left and right look alike in the sagittal planes that the coarser pixels would suggest. All
     // contours of the training cases lie within 34 pixels of the middle, and cords are three pixels wide: the middle
-    // alone is looked at, at twice the size of other images.
+    // alone is looked at, at a larger size than other images.
     preprocessing: {
       ...{ sliceAxis: "S", inPlaneSpacingMm: 3.9 },
       ...{ patch: { height: 64, width: 56 }, largerThanPatch: "crop" },
     },
-    imageSize: 256,
+    imageSize: 192,
     prompter: { rounds: 6, steps: 150, slices: 4 },
-    adapters: { rounds: 6, steps: 20 },
+    adapters: { rounds: 6, steps: 30 },
     diceMin: {},
   },
 ];

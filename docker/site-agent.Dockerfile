@@ -7,10 +7,12 @@ COPY package.json package-lock.json ./
 COPY shared/package.json shared/
 COPY coordinator/package.json coordinator/
 COPY site-agent/package.json site-agent/
-# Without installation scripts TensorFlow's native library is not fetched, so its packages would be dead weight.
+# Without installation scripts TensorFlow's native library is not fetched, and this image has no graphics driver: the
+# packages of both would be dead weight.
 RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund --include-workspace-root \
       --workspace @consilium/site-agent --workspace @consilium/shared \
-  && rm -rf node_modules/@tensorflow/tfjs-node node_modules/@tensorflow/tfjs-node-gpu
+  && rm -rf node_modules/@tensorflow/tfjs-node node_modules/@tensorflow/tfjs-node-gpu \
+       node_modules/@tensorflow/tfjs-backend-webgpu node_modules/webgpu
 
 FROM node:20-bookworm-slim
 WORKDIR /consilium

@@ -2,6 +2,7 @@
 
 export type BackendErrorCode =
   | "backend.none-usable"
+  | "backend.no-adapter"
   | "backend.kernels-missing"
   | "backend.out-of-memory"
   | "backend.unsupported-shape";

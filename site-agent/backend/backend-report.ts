@@ -4,8 +4,10 @@
 import { type Static, Type } from "typebox";
 
 /** In the order of preference. */
-export const BACKEND_NAMES = ["tfjs-node-gpu", "tfjs-node", "wasm", "cpu"] as const;
+export const BACKEND_NAMES = ["tfjs-node-gpu", "tfjs-node", "webgpu", "wasm", "cpu"] as const;
 export type BackendName = (typeof BACKEND_NAMES)[number];
+/** Those that are chosen for a GPU alone: it keeps their tensors, and its time is not the processor's. */
+export const GPU_BACKENDS: readonly BackendName[] = ["tfjs-node-gpu", "webgpu"];
 
 export const BackendReport = Type.Object(
   {

@@ -37,6 +37,7 @@ t.test(
     const answers: Partial<Record<BackendName, BackendReport | ProbeFailure>> = {
       "tfjs-node-gpu": { unusable: "its package is not installed" },
       "tfjs-node": report("tfjs-node", ["matMul"]),
+      webgpu: report("webgpu"), // On a software adapter: no GPU.
       wasm: report("wasm"),
     };
     const probe = async (name: BackendName) => {
@@ -45,10 +46,11 @@ t.test(
     };
     const { backend, passedOver } = await chooseBackend({ probe });
     t.equal(backend.name, "wasm");
-    t.strictSame(asked, ["tfjs-node-gpu", "tfjs-node", "wasm"]);
+    t.strictSame(asked, ["tfjs-node-gpu", "tfjs-node", "webgpu", "wasm"]);
     t.strictSame(passedOver, [
       { name: "tfjs-node-gpu", reason: "its package is not installed" },
       { name: "tfjs-node", reason: "wrong results for matMul" },
+      { name: "webgpu", reason: "it offers a software adapter only" },
     ]);
     t.match(describeBackend(backend), /^NO GPU IS USED/);
     t.match(

@@ -51,10 +51,14 @@ export async function chooseBackend({
   throw new BackendError("backend.none-usable", `No backend can train on this machine. ${reasons}.`);
 }
 
-/** CUDA's build without a GPU computes rightly, but no faster than the others: it is not chosen for a processor. */
+/**
+ * CUDA's build without a GPU computes rightly, but no faster than the others, and WebGPU in software very much slower:
+ * neither is chosen for a processor.
+ */
 function whyUnusable(answer: BackendReport | ProbeFailure, isChoice: boolean): string | undefined {
   if ("unusable" in answer) return answer.unusable;
   if (isChoice && answer.name === "tfjs-node-gpu" && !answer.isGpu) return "it lists no GPU";
+  if (isChoice && answer.name === "webgpu" && !answer.isGpu) return "it offers a software adapter only";
   return answer.selfTest.passed ? undefined : `wrong results for ${answer.selfTest.failures.join(", ")}`;
 }
 
@@ -64,14 +68,22 @@ async function probeInstalled(name: BackendName): Promise<BackendReport | ProbeF
 }
 
 function isInstalled(name: BackendName): boolean {
-  if (name === "wasm" || name === "cpu") return true; // Dependencies that are not optional.
   try {
-    import.meta.resolve(`@tensorflow/${name}/package.json`);
+    for (const needed of PACKAGES[name]) import.meta.resolve(`${needed}/package.json`);
     return true;
   } catch {
     return false;
   }
 }
+
+/** The optional ones. */
+const PACKAGES: Readonly<Record<BackendName, readonly string[]>> = {
+  "tfjs-node-gpu": ["@tensorflow/tfjs-node-gpu"],
+  "tfjs-node": ["@tensorflow/tfjs-node"],
+  webgpu: ["webgpu", "@tensorflow/tfjs-backend-webgpu"],
+  wasm: [],
+  cpu: [],
+};
 
 export type ProbeLimits = { readonly timeLimitMs: number; readonly program: string };
 

@@ -373,15 +373,19 @@ function oneHot(labels: readonly number[], depth: number): tf.Tensor {
 }
 
 /** The value and the gradients of one case on the running backend, with inputs drawn from the case's name. */
-export function computeCase({ name, shapes, compute }: GradientCase): Float32Array[] {
+export async function computeCase({ name, shapes, compute }: GradientCase): Promise<Float32Array[]> {
   const prng = Prng.labelled(1, name);
   const numbers = (count: number) => Float32Array.from({ length: count }, () => prng.uniform(-1, 1));
-  return tf.tidy(() => {
+  const results = tf.tidy(() => {
     const inputs = shapes.map((shape) => tf.tensor(numbers(tf.util.sizeFromShape([...shape])), [...shape]));
     const value = compute(...inputs);
     const weights = tf.tensor(numbers(value.size), value.shape);
     const gradients = tf.grads((...given: tf.Tensor[]) => tf.sum(tf.mul(compute(...given), weights)))(inputs);
-    // Every case is float32.
-    return [value, ...gradients].map((tensor) => tensor.dataSync() as Float32Array);
+    return [value, ...gradients];
   });
+  try {
+    return (await Promise.all(results.map((tensor) => tensor.data()))) as Float32Array[]; // Every case is float32.
+  } finally {
+    tf.dispose(results);
+  }
 }

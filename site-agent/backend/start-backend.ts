@@ -8,6 +8,7 @@ import type { BackendName, BackendReport } from "./backend-report.ts";
 import { runSelfTest } from "./self-test.ts";
 import { loadBackendPackage, tf } from "./tensors.ts";
 import { installTrainingKernels } from "./wasm-kernels/install.ts";
+import { startWebGpu } from "./webgpu.ts";
 
 const DEVICE_LIST_MS_MAX = 5000;
 const DEVICE_COUNT_MAX = 64;
@@ -24,13 +25,22 @@ type NativeBackend = {
  * @throws whatever its package throws when it is absent, half installed or without its libraries
  */
 export async function startBackend(name: BackendName): Promise<BackendReport> {
-  const { version, devices, isGpu } = await (name === "tfjs-node-gpu" || name === "tfjs-node"
-    ? startNative(name)
-    : startPortable(name));
+  const { version, devices, isGpu } = await started(name);
   return { name, version: version.slice(0, TEXT_LENGTH_MAX), devices, isGpu, selfTest: await runSelfTest() };
 }
 
 type Started = Pick<BackendReport, "version" | "devices" | "isGpu">;
+
+function started(name: BackendName): Promise<Started> {
+  if (name === "tfjs-node-gpu" || name === "tfjs-node") return startNative(name);
+  return name === "webgpu" ? startDawn() : startPortable(name);
+}
+
+async function startDawn(): Promise<Started> {
+  const { description, isSoftware } = await startWebGpu();
+  const devices = [description.slice(0, TEXT_LENGTH_MAX)];
+  return { version: `${tf.version["tfjs-core"]}, Dawn`, devices, isGpu: !isSoftware };
+}
 
 async function startNative(name: "tfjs-node-gpu" | "tfjs-node"): Promise<Started> {
   // Its advice on processors belongs to no log of ours; its warnings, of a driver that is missing, do.

@@ -11,6 +11,7 @@ export { tf };
 export type BackendPackage =
   | "@tensorflow/tfjs-node-gpu"
   | "@tensorflow/tfjs-node"
+  | "@tensorflow/tfjs-backend-webgpu"
   | "@tensorflow/tfjs-backend-wasm";
 
 /**
@@ -21,7 +22,7 @@ export async function loadBackendPackage(name: BackendPackage): Promise<void> {
   tf.enableProdMode();
   if (name === "@tensorflow/tfjs-backend-wasm") await import("@tensorflow/tfjs-backend-wasm");
   else {
-    restoreRemovedUtilities();
+    if (name !== "@tensorflow/tfjs-backend-webgpu") restoreRemovedUtilities();
     await import(name); // Optional packages: they need not be there to be compiled against.
   }
 }

@@ -2,6 +2,7 @@
 // bounds that it goes beyond. The estimate runs in a process of its own and never runs the step.
 
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
+import { GPU_BACKENDS } from "../backend/backend-report.ts";
 import {
   boundText,
   exceededBounds,
@@ -33,7 +34,7 @@ export function stepReport(estimate: StepEstimate, availableBytes: number): Step
 
 export function stepLines(report: StepReport, { training }: Pick<StudyPlan, "training">): string[] {
   const { backend, seconds, hostSeconds, memoryBytes, tensorBytes, hostBytes, timedShare } = report;
-  const clock = backend === "tfjs-node-gpu" ? "" : " of processor time";
+  const clock = GPU_BACKENDS.includes(backend) ? "" : " of processor time";
   const most = tensorBytesMax(backend);
   const room = most === null ? "" : ` of ${mebibytes(most)} MiB`;
   const { stepsPerRound } = training;

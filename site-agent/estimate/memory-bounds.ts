@@ -1,6 +1,6 @@
 // Whether a step fits: into what the backend can hold, and into what is free on the machine. Pure: the numbers are given.
 
-import type { BackendName } from "../backend/backend-report.ts";
+import { type BackendName, GPU_BACKENDS } from "../backend/backend-report.ts";
 import { HEAP_BYTES_BUDGET } from "../backend/wasm-kernels/wasm-heap.ts";
 import type { StepEstimate } from "./step-estimate.ts";
 
@@ -23,7 +23,7 @@ export function exceededBounds(estimate: StepEstimate, availableBytes: number): 
   if (most !== null && tensorBytes > most)
     bounds.push({ of: "tensors on wasm", neededBytes: tensorBytes, availableBytes: most });
   // A GPU's tensors do not lie in the machine's memory; how much the GPU has is not known here.
-  const neededBytes = backend === "tfjs-node-gpu" ? hostBytes : memoryBytes;
+  const neededBytes = GPU_BACKENDS.includes(backend) ? hostBytes : memoryBytes;
   if (neededBytes > availableBytes) bounds.push({ of: "memory of the process", neededBytes, availableBytes });
   return bounds;
 }

@@ -4,6 +4,7 @@
 import { parseRfmedsam2Config } from "@consilium/shared/model/rfmedsam2.ts";
 import { rfmedsam2Parameters, rfmedsam2Trainable } from "@consilium/shared/model/rfmedsam2-parameters.ts";
 import { deepSupervisionLoss } from "../training/losses.ts";
+import { compiledGradients } from "../training/slice-objective.ts";
 import type { Objective, Recipe, RecipeModel, TrainingMaterial } from "./recipe.ts";
 import { ClipGradients } from "./rfmedsam2/clip-gradients.ts";
 import { clipLossSettings, clipObjective } from "./rfmedsam2/clip-objective.ts";
@@ -25,11 +26,15 @@ export const rfmedsam2: Recipe = {
 function opened(model: Rfmedsam2): RecipeModel {
   const prompter = sliceModel(model.prompter, deepSupervisionLoss);
   const trainsAdapters = model.config.trains !== "prompter";
-  const compiled: ClipGradients[] = [];
+  const compiled: { dispose(): void }[] = [];
   const clips = (material: TrainingMaterial): Objective => {
-    model.warn(material.onWarning);
-    const gradients = new ClipGradients(model, clipLossSettings(model), material.onWarning);
-    compiled.push(gradients);
+    const { onWarning } = material;
+    model.warn(onWarning);
+    const gradients = {
+      adapters: new ClipGradients(model, clipLossSettings(model), onWarning),
+      prompter: compiledGradients({ model: model.prompter, loss: deepSupervisionLoss }, onWarning),
+    };
+    compiled.push(gradients.adapters, gradients.prompter);
     return clipObjective(model, gradients, material);
   };
   return {
@@ -40,6 +45,7 @@ function opened(model: Rfmedsam2): RecipeModel {
     stages: (view, asked) => rfmedsam2Stages(model, view, asked),
     dispose: () => {
       for (const gradients of compiled) gradients.dispose();
+      prompter.dispose();
       model.dispose();
     },
   };

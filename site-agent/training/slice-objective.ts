@@ -34,22 +34,14 @@ export function sliceObjective(
   const augmentation = Prng.labelled(seed, "augmentation");
   return async () => {
     const drawn = sampler.draw(batchSize).map((slice) => augment?.(slice, augmentation) ?? slice);
-    return withBatch(drawn, labels, differentiate);
+    return sliceGradients(drawn, labels, differentiate);
   };
 }
 
 export function sliceGradients(
-  learner: SliceLearner,
   slices: readonly TrainingSlice[],
   labels: readonly number[],
-): Differentiated {
-  return withBatch(slices, labels, (batch) => eagerGradients(learner, batch));
-}
-
-function withBatch(
-  slices: readonly TrainingSlice[],
-  labels: readonly number[],
-  differentiate: (batch: TrainingBatch) => Differentiated,
+  differentiate: CompiledGradients["differentiate"],
 ): Differentiated {
   const batch = batchTensors(slices, labels);
   try {

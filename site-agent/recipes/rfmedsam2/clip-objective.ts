@@ -16,12 +16,11 @@ import { resizedPlane } from "../../prompts/resize-plane.ts";
 import type { TruthStack } from "../../prompts/truth-prompts.ts";
 import { ClipSampler } from "../../training/clip-sampler.ts";
 import { GradientSum } from "../../training/gradient-sum.ts";
-import { deepSupervisionLoss } from "../../training/losses.ts";
 import { ADAPTER_LOSS } from "../../training/promptable-losses.ts";
-import { sliceGradients } from "../../training/slice-objective.ts";
+import { type CompiledGradients, sliceGradients } from "../../training/slice-objective.ts";
 import { classIndices, classTable, type TrainingSlice } from "../../training/training-slice.ts";
 import type { Objective, TrainingMaterial } from "../recipe.ts";
-import { type ClipGradients, FeatureGradients } from "./clip-gradients.ts";
+import { type ClipGradients, FeatureGradients, type QuestionTargets } from "./clip-gradients.ts";
 import { ClipPort } from "./clip-port.ts";
 import { type ClipQuestion, clipQuestions } from "./clip-questions.ts";
 import type { Asking } from "./frame-question.ts";
@@ -30,10 +29,16 @@ import { prompterOnClip } from "./prompter-clip.ts";
 import { batchesOf } from "./question-batch.ts";
 import { refinementPlanOf } from "./refinement-plan-of.ts";
 
+export type ObjectiveGradients = {
+  readonly adapters: ClipGradients;
+  /** Where the prompter is trained with them. */
+  readonly prompter: CompiledGradients;
+};
+
 /** @throws TrainingError where there is no slice, and with every batch for slices that do not fit */
 export function clipObjective(
   model: Rfmedsam2,
-  gradients: ClipGradients,
+  { adapters: gradients, prompter }: ObjectiveGradients,
   material: TrainingMaterial,
 ): Objective {
   const { cases, labels, batchSize, seed, view } = material;
@@ -47,8 +52,7 @@ export function clipObjective(
       for (const clip of clips) await addClip(sum, clip, { model, gradients, labels, prng });
       const adapters = sum.finish(1 / clips.length);
       if (model.config.trains === "adapters") return adapters;
-      const prompter = { model: model.prompter, loss: deepSupervisionLoss };
-      const first = sliceGradients(prompter, clips.flat(), labels);
+      const first = sliceGradients(clips.flat(), labels, prompter.differentiate);
       const value = tf.tidy(() => tf.add(first.value, adapters.value)) as tf.Scalar; // A sum of scalars.
       tf.dispose([first.value, adapters.value]);
       return { value, grads: [...first.grads, ...adapters.grads] };
@@ -89,16 +93,12 @@ async function addClip(
     const keep = (memory: FrameMemory): void => void kept.push(memory);
     const asking = { model: port, size: truth, plan, prng, queries, objects, keep };
     const questions = await clipQuestions(prompts, asking);
-    for (const batch of batchesOf(
-      port.questions(stageQuestions(questions, config.loss.stages)),
-      model.batching,
-    )) {
-      const asked = batch.map(({ of }) => of);
-      const counts = asked.map(({ weight }) => weight / questions.length);
-      const targets = { masks: targetMasks(truth, asked, model), counts };
+    const asked = port.questions(stageQuestions(questions, config.loss.stages));
+    for (const batch of batchesOf(asked, model.batching)) {
+      const targets = targetsOf(batch, { truth, model, count: questions.length });
       const found = disposeOnError(() => gradients.ofQuestions(batch, clip.length, targets));
       sum.add(found.adapters, found.loss);
-      const slices = asked.map(({ slice }) => slice);
+      const slices = batch.map(({ of }) => of.slice);
       features.add(found.features, slices);
       disposeFeatures(found.features);
     }
@@ -148,6 +148,17 @@ function stageQuestions(
 export function clipLossSettings({ config: { loss } }: Rfmedsam2): MaskLossSettings {
   const { mask, dice, iou, object } = loss;
   return { ...ADAPTER_LOSS, weights: { mask, dice, iou, object } };
+}
+
+type TargetOptions = { readonly truth: TruthStack; readonly model: Rfmedsam2; readonly count: number };
+
+/** Every one of `count` questions counts the same in the loss, as its stage is weighed. */
+function targetsOf(
+  batch: readonly { readonly of: StageQuestion }[],
+  { truth, model, count }: TargetOptions,
+): QuestionTargets {
+  const asked = batch.map(({ of }) => of);
+  return { masks: targetMasks(truth, asked, model), counts: asked.map(({ weight }) => weight / count) };
 }
 
 /** What each cell of the decoder's grid covers of the drawn organ: [questions, grid, grid]. */

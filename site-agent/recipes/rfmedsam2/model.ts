@@ -87,16 +87,14 @@ export class Rfmedsam2 {
     const parts = { prompter: this.prompter.parameters, adapters: adapters.parameters };
     this.parameters = new PartedParameters(names, parts);
     const onWarning = (warning: CompileWarning): void => this.#onWarning?.(warning);
-    this.#encoder = compileStep(({ images }) => namedFeatures(this.features(images as tf.Tensor4D)), {
-      ...{ name: "image encoder", onWarning },
-    }); // Of four axes.
-    this.#questions = compileStep(
-      (tensors) => {
-        const { lowMasks, ious, objectScores, memory } = this.#sam2.trackObjects(objectsInput(tensors));
-        return { lowMasks, ious, objectScores, memory: memory.features, pointer: memory.pointer };
-      },
-      { name: "questions", onWarning },
-    );
+    // Images are of four axes.
+    const encode = ({ images }: tf.NamedTensorMap) => namedFeatures(this.features(images as tf.Tensor4D));
+    this.#encoder = compileStep(encode, { name: "image encoder", onWarning });
+    const answer = (tensors: tf.NamedTensorMap): tf.NamedTensorMap => {
+      const { lowMasks, ious, objectScores, memory } = this.#sam2.trackObjects(objectsInput(tensors));
+      return { lowMasks, ious, objectScores, memory: memory.features, pointer: memory.pointer };
+    };
+    this.#questions = compileStep(answer, { name: "questions", onWarning });
   }
 
   /** Hears where a computation could not be compiled. */

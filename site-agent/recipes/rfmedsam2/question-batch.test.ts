@@ -135,8 +135,8 @@ const native = await startBackend("tfjs-node").then(
 );
 const skip = native ? false : "@tensorflow/tfjs-node is not installed here";
 
-async function trained(steps: number) {
-  const config = smallRfmedsam2();
+async function trained(trains: "adapters" | "joint", steps: number) {
+  const config = smallRfmedsam2({ trains });
   const model = rfmedsam2.open(config, smallRfmedsam2Weights(config));
   const warnings: CompileWarning[] = [];
   const objective = model.objective({
@@ -154,15 +154,17 @@ async function trained(steps: number) {
 }
 
 t.test("training compiles, and goes where it goes on another backend", { skip }, async (t) => {
-  await tf.setBackend("tensorflow");
-  const before = tf.memory().numTensors;
-  const found = await trained(12);
-  t.strictSame(found.warnings, [], "every form was recorded and gave what eager execution gave");
-  t.equal(tf.memory().numTensors, before, "no tensor is left");
-  await tf.setBackend("wasm");
-  const { losses } = await trained(12);
-  losses.forEach((loss, step) => {
-    const other = found.losses[step] ?? Number.NaN;
-    t.ok(Math.abs(loss - other) < 1e-3 * Math.abs(loss), `step ${step}: ${loss} and ${other}`);
-  });
+  for (const trains of ["adapters", "joint"] as const) {
+    await tf.setBackend("tensorflow");
+    const before = tf.memory().numTensors;
+    const found = await trained(trains, 12);
+    t.strictSame(found.warnings, [], "every form was recorded and gave what eager execution gave");
+    t.equal(tf.memory().numTensors, before, "no tensor is left");
+    await tf.setBackend("wasm");
+    const { losses } = await trained(trains, 12);
+    losses.forEach((loss, step) => {
+      const other = found.losses[step] ?? Number.NaN;
+      t.ok(Math.abs(loss - other) < 1e-3 * Math.abs(loss), `${trains}, step ${step}: ${loss} and ${other}`);
+    });
+  }
 });

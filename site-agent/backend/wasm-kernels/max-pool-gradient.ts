@@ -25,12 +25,24 @@ export const maxPoolGradient: TrainingKernel = {
       context.heap.float32(gradient),
       context.heap.float32(dy),
     ];
+    // Where the channels of each pixel of a window begin.
+    const pixels = new Int32Array(info.effectiveFilterHeight * info.effectiveFilterWidth);
     let next = 0;
     for (let image = 0; image < info.batchSize; image += 1) {
       for (let y = 0; y < info.outHeight; y += 1) {
         for (let column = 0; column < info.outWidth; column += 1) {
+          const count = windowPixels(pixels, info, { image, y, column });
           for (let channel = 0; channel < info.inChannels; channel += 1) {
-            const place = largestInWindow(from, info, { image, y, column, channel });
+            let place = (pixels[0] ?? 0) + channel;
+            let largest = from[place] ?? 0;
+            for (let pixel = 1; pixel < count; pixel += 1) {
+              const candidate = (pixels[pixel] ?? 0) + channel;
+              const value = from[candidate] ?? 0;
+              if (value > largest) {
+                place = candidate;
+                largest = value;
+              }
+            }
             to[place] = (to[place] ?? 0) + (out[next] ?? 0);
             next += 1;
           }
@@ -41,23 +53,23 @@ export const maxPoolGradient: TrainingKernel = {
   },
 };
 
-type Window = {
-  readonly image: number;
-  readonly y: number;
-  readonly column: number;
-  readonly channel: number;
-};
+type Window = { readonly image: number; readonly y: number; readonly column: number };
 
-function largestInWindow(values: Float32Array, info: tf.backend_util.Conv2DInfo, window: Window): number {
+/** Those that lie in the image, row by row. @returns their number, at least one */
+function windowPixels(
+  pixels: Int32Array,
+  info: tf.backend_util.Conv2DInfo,
+  { image, y: row, column }: Window,
+): number {
   const { inHeight, inWidth, inChannels, padInfo } = info;
-  const top = window.y * info.strideHeight - padInfo.top;
-  const left = window.column * info.strideWidth - padInfo.left;
-  let place = -1;
+  const top = row * info.strideHeight - padInfo.top;
+  const left = column * info.strideWidth - padInfo.left;
+  let count = 0;
   for (let y = Math.max(0, top); y < Math.min(inHeight, top + info.effectiveFilterHeight); y += 1) {
     for (let x = Math.max(0, left); x < Math.min(inWidth, left + info.effectiveFilterWidth); x += 1) {
-      const candidate = ((window.image * inHeight + y) * inWidth + x) * inChannels + window.channel;
-      if (place < 0 || (values[candidate] ?? 0) > (values[place] ?? 0)) place = candidate;
+      pixels[count] = ((image * inHeight + y) * inWidth + x) * inChannels;
+      count += 1;
     }
   }
-  return place;
+  return count;
 }

@@ -1,0 +1,92 @@
+// Real steps of a plan on wasm, in a process of their own, as long and as large as they are. This file is that process's
+// program too.
+
+import { fork } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { Prng } from "@consilium/shared/base/prng.ts";
+import { findArchitecture } from "@consilium/shared/model/recipe-architectures.ts";
+import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
+import { startBackend } from "../../site-agent/backend/start-backend.ts";
+import { rehearsalCase } from "../../site-agent/estimate/rehearsal-material.ts";
+import { clipView } from "../../site-agent/preprocessing/training-view.ts";
+import { findRecipe } from "../../site-agent/recipes/registry.ts";
+import { trainBatches } from "../../site-agent/training/train-locally.ts";
+
+/** In which engines still compile. */
+const WARM_UPS = 2;
+
+export type Measured = {
+  /** Of the processor: the median of the later steps, and the first. */
+  readonly seconds: number;
+  readonly firstSeconds: number;
+  /** The most that was ever resident. */
+  readonly memoryBytes: number;
+};
+
+export function measuredSteps(plan: StudyPlan): Promise<Measured> {
+  return new Promise((resolve, reject) => {
+    const child = fork(fileURLToPath(import.meta.url), [CHILD], {
+      execArgv: ["--import", import.meta.resolve("tsx")],
+    });
+    let result: unknown;
+    child.on("message", (message) => {
+      result = message;
+    });
+    child.on("error", reject);
+    // What the child sends is what is measured below.
+    child.on("close", () =>
+      result ? resolve(result as Measured) : reject(new Error("the steps' process ended")),
+    );
+    child.send(plan);
+  });
+}
+
+const CHILD = "--measure-steps";
+
+/** Real steps on drawn images in which every organ shows, as the rehearsal's do, under noise. */
+async function realSteps(plan: StudyPlan): Promise<Measured> {
+  await startBackend("wasm");
+  const architecture = findArchitecture(plan.recipe);
+  const base = architecture?.initialWeights(plan.recipe.config, 1) ?? new Map();
+  const prng = Prng.labelled(1, "noise");
+  const slices = rehearsalCase(plan).map((slice) => ({
+    ...slice,
+    image: slice.image.map((_, pixel) => (slice.labels[pixel] ?? 0) + 0.5 * prng.normal()),
+  }));
+  const model = findRecipe(plan.recipe).open(plan.recipe.config, base);
+  const objective = model.objective({
+    ...{ cases: [slices], labels: [0, ...plan.labels.map(({ id }) => id)] },
+    ...{ batchSize: plan.training.batchSize, seed: 1 },
+    view: clipView({ preprocessing: plan.preprocessing, ...plan.training }),
+  });
+  const marks = [processorSeconds()];
+  const onStep = () => void marks.push(processorSeconds());
+  await trainBatches({ parameters: model.parameters, plan: plan.training, onStep }, objective);
+  const steps = marks.slice(1).map((mark, index) => mark - (marks[index] ?? mark));
+  const warm = steps.slice(Math.min(WARM_UPS, steps.length - 1)).sort((a, b) => a - b);
+  const [firstSeconds = Number.NaN] = steps;
+  return {
+    seconds: warm[Math.floor(warm.length / 2)] ?? Number.NaN,
+    firstSeconds,
+    memoryBytes: residentMost(),
+  };
+}
+
+function processorSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}
+
+/** VmHWM. */
+function residentMost(): number {
+  const found = /VmHWM:\s+(\d+) kB/.exec(readFileSync("/proc/self/status", "utf8"));
+  return 1024 * Number(found?.[1]);
+}
+
+if (process.send && process.argv[2] === CHILD) {
+  process.once("message", async (plan) => {
+    process.send?.(await realSteps(plan as StudyPlan)); // As sent above.
+    process.disconnect();
+  });
+}

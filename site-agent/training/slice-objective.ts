@@ -73,12 +73,13 @@ export function compiledGradients(
     const { value, grads } = eagerGradients(learner, { images: images as tf.Tensor4D, target }); // As above.
     return { value, ...numbered("gradient", grads) };
   };
-  const step = compileStep(compute, { name: "gradients of slices", ...(onWarning && { onWarning }) });
+  const weights = (): tf.Tensor[] => [...learner.model.parameters.trainable().values()];
+  const reads = (): tf.NamedTensorMap => numbered("weight", weights());
+  const step = compileStep(compute, { name: "gradients of slices", reads, ...(onWarning && { onWarning }) });
   return {
     differentiate: ({ images, target: { classes, drawn } }) => {
-      const weights = [...learner.model.parameters.trainable().values()];
-      const found = step.run({ images, classes, drawn, ...numbered("weight", weights) });
-      const grads = weights.map((_, index) => expectDefined(found[`gradient ${index}`], "a gradient"));
+      const found = step.run({ images, classes, drawn });
+      const grads = weights().map((_, index) => expectDefined(found[`gradient ${index}`], "a gradient"));
       return { value: expectDefined(found["value"], "the loss") as tf.Scalar, grads }; // As `compute` gives it.
     },
     dispose: () => step.dispose(),

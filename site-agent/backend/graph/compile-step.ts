@@ -34,14 +34,19 @@ export type CompileWarning = {
 export type CompileOptions = {
   /** Of the computation, in warnings. */
   readonly name: string;
+  /**
+   * Tensors that the computation takes from elsewhere, like a model's weights, under names of their own that are the same
+   * in every call. Asked for only where it is compiled.
+   */
+  readonly reads?: () => tf.NamedTensorMap;
   readonly onWarning?: (warning: CompileWarning) => void;
 };
 
 export type CompiledStep<Outputs extends tf.NamedTensorMap> = {
   /**
    * The outputs, which belong to the caller.
-   * @param inputs every tensor that changes between calls and every tensor that the computation reads and does not make
-   *               itself, under the same names in every call
+   * @param inputs with what the options say it reads, every tensor that the computation does not make itself, under the
+   *               same names in every call
    */
   run(inputs: tf.NamedTensorMap): Outputs;
   dispose(): void;
@@ -94,9 +99,10 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
   };
 
   return {
-    run(inputs) {
+    run(given) {
       const backend = nativeBackend();
-      if (!backend) return eagerly(inputs);
+      if (!backend) return eagerly(given);
+      const inputs = { ...options.reads?.(), ...given };
       const form = formOf(inputs);
       const session = sessions.get(form);
       if (session === undefined) return begin(backend, form, inputs);

@@ -40,7 +40,8 @@ export class ClipGradients {
   constructor(model: Rfmedsam2, settings: MaskLossSettings, onWarning?: CompileOptions["onWarning"]) {
     this.#model = model;
     this.#settings = settings;
-    const options = (name: string): CompileOptions => ({ name, ...(onWarning && { onWarning }) });
+    const reads = (): tf.NamedTensorMap => model.weightTensors();
+    const options = (name: string): CompileOptions => ({ name, reads, ...(onWarning && { onWarning }) });
     this.#questions = compileStep(
       (tensors) => this.#differentiatedQuestions(tensors),
       options("gradients of questions"),
@@ -65,7 +66,6 @@ export class ClipGradients {
       targets.set(masks);
       shares.set(counts);
       const found = this.#questions.run({
-        ...this.#model.weightTensors(),
         ...tensors,
         targets: tf.tensor3d(targets, [count, height, width]),
         counts: tf.tensor2d(shares, [count, 1]),
@@ -82,7 +82,6 @@ export class ClipGradients {
       const first = expectDefined(gradients[0], "a gradient");
       const missing = Array.from({ length: count - slices.length }, () => zeros(first));
       const found = this.#images.run({
-        ...this.#model.weightTensors(),
         images: this.#model.images(filledUp(slices, count)),
         ...joined([...gradients, ...missing]),
       });

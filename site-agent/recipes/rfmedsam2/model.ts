@@ -86,15 +86,18 @@ export class Rfmedsam2 {
     const names = rfmedsam2Trainable(config).map(({ name }) => name);
     const parts = { prompter: this.prompter.parameters, adapters: adapters.parameters };
     this.parameters = new PartedParameters(names, parts);
-    const onWarning = (warning: CompileWarning): void => this.#onWarning?.(warning);
+    const options = {
+      reads: () => this.weightTensors(),
+      onWarning: (warning: CompileWarning): void => this.#onWarning?.(warning),
+    };
     // Images are of four axes.
     const encode = ({ images }: tf.NamedTensorMap) => namedFeatures(this.features(images as tf.Tensor4D));
-    this.#encoder = compileStep(encode, { name: "image encoder", onWarning });
+    this.#encoder = compileStep(encode, { name: "image encoder", ...options });
     const answer = (tensors: tf.NamedTensorMap): tf.NamedTensorMap => {
       const { lowMasks, ious, objectScores, memory } = this.#sam2.trackObjects(objectsInput(tensors));
       return { lowMasks, ious, objectScores, memory: memory.features, pointer: memory.pointer };
     };
-    this.#questions = compileStep(answer, { name: "questions", onWarning });
+    this.#questions = compileStep(answer, { name: "questions", ...options });
   }
 
   /** Hears where a computation could not be compiled. */
@@ -157,7 +160,7 @@ export class Rfmedsam2 {
     return chunks(slices, this.slicesAtOnce).flatMap((some) =>
       tf.tidy(() => {
         const images = this.images(nativeBackend() ? filledUp(some, this.slicesAtOnce) : some);
-        const found = this.#encoder.run({ ...this.weightTensors(), images });
+        const found = this.#encoder.run({ images });
         return featuresOfSlices(featuresOf(found), some.length);
       }),
     );
@@ -170,10 +173,7 @@ export class Rfmedsam2 {
    */
   ask(questions: readonly SliceQuestion[], sliceCount: number): Answered {
     return tf.tidy(() => {
-      const found = this.#questions.run({
-        ...this.weightTensors(),
-        ...this.questionTensors(questions, sliceCount),
-      });
+      const found = this.#questions.run(this.questionTensors(questions, sliceCount));
       const own = <T extends tf.Tensor>(name: string): T => {
         const all = expectDefined(found[name], name);
         return tf.slice(all, 0, questions.length) as T; // As SAM 2 made it.

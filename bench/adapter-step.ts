@@ -3,13 +3,12 @@
 // each processor second of the step. Prints JSON.
 // npm run bench -- adapter-step [PIXELS...]
 
-import { fork } from "node:child_process";
 import { cpus } from "node:os";
-import { fileURLToPath } from "node:url";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import { loadBackendPackage, tf } from "../site-agent/backend/tensors.ts";
 import { installTrainingKernels } from "../site-agent/backend/wasm-kernels/install.ts";
 import { estimateInChild } from "../site-agent/estimate/estimate-in-child.ts";
+import { answerOfChild } from "./steps/answer-of-child.ts";
 import { refinedPlan, SLICES_OF_TWO } from "./steps/plans.ts";
 import { type Measured, measuredSteps } from "./steps/real-steps.ts";
 
@@ -37,17 +36,10 @@ async function matrixRate(kernels: Kernels): Promise<number> {
   return (2 * MATRIX_SIZE ** 3) / (seconds[PRODUCTS / 2] ?? Number.NaN);
 }
 
-function rateInChild(kernels: Kernels): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const child = fork(fileURLToPath(import.meta.url), [kernels], {
-      execArgv: ["--import", import.meta.resolve("tsx")],
-    });
-    let rate = Number.NaN;
-    child.on("message", (message) => {
-      rate = Number(message);
-    });
-    child.on("close", () => (rate > 0 ? resolve(rate) : reject(new Error(`${kernels} ended`))));
-  });
+async function rateInChild(kernels: Kernels): Promise<number> {
+  const rate = Number(await answerOfChild(import.meta.url, [kernels]));
+  if (!(rate > 0)) throw new Error(`${kernels} ended`);
+  return rate;
 }
 
 function planOf(imageSize: number, batchSize: number, recompute: boolean): StudyPlan {

@@ -3,7 +3,7 @@
 // agree. Prints one JSON document; ratios are ours over PyTorch's, below 1 where we are faster.
 // node --import tsx bench/against-pytorch.ts
 
-import { execFile, fork } from "node:child_process";
+import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
@@ -32,6 +32,7 @@ import { ADAMW_DEFAULTS, initialAdamW } from "../site-agent/training/adamw.ts";
 import { compiledGradients } from "../site-agent/training/slice-objective.ts";
 import { stepWith } from "../site-agent/training/train-step.ts";
 import { batchTensors, type TrainingSlice } from "../site-agent/training/training-slice.ts";
+import { answerOfChild } from "./steps/answer-of-child.ts";
 
 type Workload = {
   readonly features: readonly number[];
@@ -203,23 +204,16 @@ async function gradientsError(
   return Math.max(...errors);
 }
 
-function measureInChild(
+async function measureInChild(
   backend: string,
   threads: number,
   folder: string,
   runs: number,
 ): Promise<Measured | null> {
-  return new Promise((resolve) => {
-    const child = fork(fileURLToPath(import.meta.url), [backend, folder, String(runs)], {
-      execArgv: ["--import", import.meta.resolve("tsx")],
-      env: { ...process.env, TF_NUM_INTRAOP_THREADS: String(threads), TF_NUM_INTEROP_THREADS: "1" },
-    });
-    let result: Measured | null = null;
-    child.on("message", (message) => {
-      result = message as Measured; // What the child below sends.
-    });
-    child.on("close", () => resolve(result));
-  });
+  const environment = { TF_NUM_INTRAOP_THREADS: String(threads), TF_NUM_INTEROP_THREADS: "1" };
+  const words = [backend, folder, String(runs)];
+  const measured = await answerOfChild(import.meta.url, words, { environment });
+  return (measured as Measured | undefined) ?? null; // What the child below sends.
 }
 
 function compared(ours: Measured | null, pytorch: Measured, referenceLoss: number): object {

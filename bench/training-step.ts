@@ -2,9 +2,7 @@
 // same process. Prints one JSON document; times are processor seconds, so that a busy machine disturbs them little.
 // node --import tsx bench/training-step.ts
 
-import { fork } from "node:child_process";
 import { cpus } from "node:os";
-import { fileURLToPath } from "node:url";
 import { Prng } from "@consilium/shared/base/prng.ts";
 import { parameterCount } from "@consilium/shared/model/parameter-manifest.ts";
 import {
@@ -25,6 +23,7 @@ import { ADAMW_DEFAULTS, initialAdamW } from "../site-agent/training/adamw.ts";
 import { compiledGradients } from "../site-agent/training/slice-objective.ts";
 import { stepWith, trainStep } from "../site-agent/training/train-step.ts";
 import { batchTensors } from "../site-agent/training/training-slice.ts";
+import { answerOfChild } from "./steps/answer-of-child.ts";
 
 /** `tfjs-node` runs compiled steps, as training does; `tfjs-node-eager` every operation by itself. */
 const VARIANTS = ["wasm", "tfjs-node", "tfjs-node-eager", "wasm-stock", "cpu"] as const;
@@ -183,18 +182,8 @@ function round(value: number): number {
 }
 
 /** Every variant in a process of its own: a backend's kernels are registered once a process. */
-function measureInChild(variant: Variant): Promise<unknown> {
-  return new Promise((resolve, reject) => {
-    const child = fork(fileURLToPath(import.meta.url), [variant], {
-      execArgv: ["--import", import.meta.resolve("tsx")],
-    });
-    let result: unknown;
-    child.on("message", (message) => {
-      result = message;
-    });
-    child.on("error", reject);
-    child.on("close", () => resolve(result ?? { variant, failed: "the process ended" }));
-  });
+async function measureInChild(variant: Variant): Promise<unknown> {
+  return (await answerOfChild(import.meta.url, [variant])) ?? { variant, failed: "the process ended" };
 }
 
 const requested = VARIANTS.find((variant) => variant === process.argv[2]);

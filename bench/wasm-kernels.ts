@@ -3,9 +3,7 @@
 // that stock lacks is named. Prints JSON.
 // npm run bench -- wasm-kernels
 
-import { fork } from "node:child_process";
 import { cpus } from "node:os";
-import { fileURLToPath } from "node:url";
 import { Prng } from "@consilium/shared/base/prng.ts";
 import { loadBackendPackage, tf } from "../site-agent/backend/tensors.ts";
 import { installTrainingKernels } from "../site-agent/backend/wasm-kernels/install.ts";
@@ -16,6 +14,7 @@ import { gelu } from "../site-agent/models/nn/gelu.ts";
 import { instanceNorm } from "../site-agent/models/nn/instance-norm.ts";
 import { layerNorm } from "../site-agent/models/nn/layer-norm.ts";
 import { linear } from "../site-agent/models/nn/linear.ts";
+import { answerOfChild } from "./steps/answer-of-child.ts";
 
 type Case = {
   readonly name: string;
@@ -149,17 +148,10 @@ function timed(run: () => tf.Tensor[]): number | string {
   return times.sort((a, b) => a - b)[Math.floor(times.length / 2)] ?? Number.NaN;
 }
 
-function measureInChild(variant: Variant): Promise<Row[]> {
-  return new Promise((resolve, reject) => {
-    const child = fork(fileURLToPath(import.meta.url), [variant], {
-      execArgv: ["--import", import.meta.resolve("tsx")],
-    });
-    let rows: Row[] | undefined;
-    child.on("message", (message) => {
-      rows = message as Row[]; // What the child sends below.
-    });
-    child.on("close", () => (rows ? resolve(rows) : reject(new Error(`${variant} ended`))));
-  });
+async function measureInChild(variant: Variant): Promise<Row[]> {
+  const rows = await answerOfChild(import.meta.url, [variant]);
+  if (rows === undefined) throw new Error(`${variant} ended`);
+  return rows as Row[]; // What the child sends below.
 }
 
 function beside(stock: number | string, ours: number | string): object {

@@ -1,9 +1,7 @@
 // Real steps of a plan on wasm, in a process of their own, as long and as large as they are. This file is that process's
 // program too.
 
-import { fork } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { Prng } from "@consilium/shared/base/prng.ts";
 import { findArchitecture } from "@consilium/shared/model/recipe-architectures.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
@@ -12,6 +10,7 @@ import { rehearsalCase } from "../../site-agent/estimate/rehearsal-material.ts";
 import { clipView } from "../../site-agent/preprocessing/training-view.ts";
 import { findRecipe } from "../../site-agent/recipes/registry.ts";
 import { trainBatches } from "../../site-agent/training/train-locally.ts";
+import { answerOfChild } from "./answer-of-child.ts";
 
 /** In which engines still compile. */
 const WARM_UPS = 2;
@@ -24,22 +23,10 @@ export type Measured = {
   readonly memoryBytes: number;
 };
 
-export function measuredSteps(plan: StudyPlan): Promise<Measured> {
-  return new Promise((resolve, reject) => {
-    const child = fork(fileURLToPath(import.meta.url), [CHILD], {
-      execArgv: ["--import", import.meta.resolve("tsx")],
-    });
-    let result: unknown;
-    child.on("message", (message) => {
-      result = message;
-    });
-    child.on("error", reject);
-    // What the child sends is what is measured below.
-    child.on("close", () =>
-      result ? resolve(result as Measured) : reject(new Error("the steps' process ended")),
-    );
-    child.send(plan);
-  });
+export async function measuredSteps(plan: StudyPlan): Promise<Measured> {
+  const measured = await answerOfChild(import.meta.url, [CHILD], { message: plan });
+  if (measured === undefined) throw new Error("the steps' process ended");
+  return measured as Measured; // What the child sends is what is measured below.
 }
 
 const CHILD = "--measure-steps";

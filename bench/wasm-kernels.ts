@@ -100,6 +100,11 @@ const CASES: readonly Case[] = [
     [[4, 32, 32, 48], [3, 3, 48, 1], [48]],
     (x, weight, bias) => depthwiseConv2d(x, { weight, bias }),
   ),
+  on<[tf.Rank.R4, tf.Rank.R4, tf.Rank.R1]>(
+    "depthwise convolution 7 x 7, 7 x 12 x 12 x 96",
+    [[7, 12, 12, 96], [7, 7, 96, 1], [96]],
+    (x, weight, bias) => depthwiseConv2d(x, { weight, bias }),
+  ),
   on<[tf.Rank.R4]>("maximum of 2 x 2, 4 x 64 x 64 x 48", [[4, 64, 64, 48]], (x) =>
     tf.maxPool(x, 2, 2, "valid"),
   ),

@@ -91,7 +91,6 @@ function depthwise({ kernel, inputs, attributes }: KernelCall): Omit<KernelWork,
   const image = inputs["dy"] ?? input(inputs, "x");
   const flops = 2 * elementsOf(image) * rows * columns;
   const bordered = borderOf(image.shape, rows, columns);
-  if (kernel === "DepthwiseConv2dNative") return { kind: "depthwise", flops, scratchBytes: 0 };
   const scratchBytes = isFilterGradient ? 2 * bytesOf(image) + bordered : bordered;
   return { kind: "depthwise", flops, scratchBytes };
 }

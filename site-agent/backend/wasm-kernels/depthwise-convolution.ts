@@ -1,11 +1,11 @@
-// The two gradients of depth-wise convolution, which the stock backend lacks. The input gradient is the stock forward
-// kernel with the reversed filter. Channel multipliers, dilation and, for the input, strides other than 1 are refused:
-// no model here has them.
+// Depth-wise convolution, which the stock backend computes slowly for filters beyond 5 by 5, and its two gradients, which
+// it lacks. The input gradient is the convolution with the reversed filter. Gradients refuse channel multipliers, dilation
+// and, for the input, strides other than 1: no model here has them.
 
 import { BackendError } from "../backend-error.ts";
 import { tf } from "../tensors.ts";
 import { type ConvolutionGeometry, convolutionGeometry } from "./convolution-geometry.ts";
-import { borderedBytes, convolutionWindow, copyWithBorder } from "./image-window.ts";
+import { borderedBytes, convolutionWindow, copyWithBorder, hasBorder, inputSize } from "./image-window.ts";
 import {
   attribute,
   input,
@@ -16,9 +16,39 @@ import {
   type TrainingKernel,
   zeros,
 } from "./kernel-registry.ts";
-import { FLOAT_BYTES } from "./products.ts";
+import { FLOAT_BYTES, type PixelDistances } from "./products.ts";
 
 const VECTOR_CHANNELS = 4;
+
+const convolution: TrainingKernel = {
+  name: "DepthwiseConv2dNative",
+  compute(context, inputs, attributes, stock) {
+    const [x, filter] = [input(inputs, "x"), input(inputs, "filter")];
+    const geometry = plainGeometry(x.shape, filter.shape, attributes);
+    if (geometry === undefined || geometry.inChannels % VECTOR_CHANNELS !== 0) {
+      return stock?.() ?? unsupportedDepthwise();
+    }
+    const { heap, module } = context;
+    const { images, outHeight, outWidth, inChannels: channels } = geometry;
+    const output = heap.output([images, outHeight, outWidth, channels]);
+    if (isEmpty(x, filter, output)) return output;
+    const size = inputSize(geometry);
+    const bordered = hasBorder(geometry);
+    heap.lend({ padded: bordered ? borderedBytes(size, geometry) : 0 }, ({ padded }) => {
+      const plain = heap.pointer(x);
+      if (bordered) copyWithBorder(context, { from: plain, to: padded, size, border: geometry });
+      const image = bordered ? padded : plain;
+      const { from, to, segmentBytes, ...window } = convolutionWindow(geometry, channels);
+      module.depthwise_convolve(
+        ...([image, heap.pointer(filter), heap.pointer(output)] as const),
+        ...([window.images, window.rows, window.pixels] as const),
+        ...distancesOf({ from, to }),
+        ...([geometry.kernelHeight, geometry.kernelWidth, segmentBytes, channels] as const),
+      );
+    });
+    return output;
+  },
+};
 
 const inputGradient: TrainingKernel = {
   name: "DepthwiseConv2dNativeBackpropInput",
@@ -72,14 +102,7 @@ const filterGradient: TrainingKernel = {
       const { from, to, rows, pixels, segmentBytes } = convolutionWindow(wide, channels);
       module.depthwise_filter_gradient(
         ...([at.bordered, at.dy, at.gradient, images, rows, pixels] as const),
-        ...([
-          from.imageBytes,
-          from.rowBytes,
-          from.pixelBytes,
-          to.imageBytes,
-          to.rowBytes,
-          to.pixelBytes,
-        ] as const),
+        ...distancesOf({ from, to }),
         ...([kernelHeight, kernelWidth, segmentBytes, channels] as const),
       );
       const [rowBytes, wideBytes] = [FLOAT_BYTES * inChannels, FLOAT_BYTES * channels];
@@ -96,18 +119,34 @@ const filterGradient: TrainingKernel = {
   },
 };
 
-export const depthwiseKernels: readonly TrainingKernel[] = [inputGradient, filterGradient];
+export const depthwiseKernels: readonly TrainingKernel[] = [convolution, inputGradient, filterGradient];
 
 function depthwiseGeometry(
   inShape: readonly number[],
   filterShape: readonly number[],
   attributes: KernelAttributes,
 ): ConvolutionGeometry {
-  if (filterShape[3] !== 1) unsupportedDepthwise();
+  return plainGeometry(inShape, filterShape, attributes) ?? unsupportedDepthwise();
+}
+
+/** Undefined with several filters a channel, dilation or channels first. */
+function plainGeometry(
+  inShape: readonly number[],
+  filterShape: readonly number[],
+  attributes: KernelAttributes,
+): ConvolutionGeometry | undefined {
+  if (filterShape[3] !== 1) return undefined;
   // The sizes of a depth-wise convolution are those of one with a filter for each channel.
   const channels = inShape[3] ?? 0;
   const full = [filterShape[0] ?? 0, filterShape[1] ?? 0, channels, channels];
-  return convolutionGeometry(inShape, full, { dataFormat: "NHWC", ...attributes }) ?? unsupportedDepthwise();
+  return convolutionGeometry(inShape, full, { dataFormat: "NHWC", ...attributes });
+}
+
+type WindowDistances = { readonly from: PixelDistances; readonly to: PixelDistances };
+
+function distancesOf({ from, to }: WindowDistances) {
+  const input = [from.imageBytes, from.rowBytes, from.pixelBytes] as const;
+  return [...input, to.imageBytes, to.rowBytes, to.pixelBytes] as const;
 }
 
 function widenChannels(

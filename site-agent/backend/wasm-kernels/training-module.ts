@@ -21,6 +21,7 @@ type Tuple<Count extends number, Built extends number[] = []> = Built["length"] 
 export type TrainingModule = {
   readonly convolve: Kernel<19>;
   readonly filter_gradient: Kernel<18>;
+  readonly depthwise_convolve: Kernel<16>;
   readonly depthwise_filter_gradient: Kernel<16>;
   readonly pack_panels: Kernel<7>;
   readonly copy_rows: Kernel<6>;

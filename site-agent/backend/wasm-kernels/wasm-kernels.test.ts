@@ -1,8 +1,9 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Prng } from "@consilium/shared/base/prng.ts";
-import t, { type Test } from "tap";
+import t from "tap";
 import { compileWat, fuseMultiplyAdd } from "../../../test/support/compile-wat.ts";
+import { expectSame, numbers, tensor } from "../../../test/support/same-on-wasm.ts";
 import { dotProductAttention } from "../../models/nn/attention.ts";
 import { addBias } from "../../models/nn/bias.ts";
 import { gelu } from "../../models/nn/gelu.ts";
@@ -19,47 +20,6 @@ import { instantiateProducts, type TrainingModule } from "./training-module.ts";
 await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
 await tf.setBackend("wasm");
 const { heap, fusesMultiplyAdd } = installTrainingKernels();
-
-function numbers(label: string, count: number, scale = 1): Float32Array {
-  const prng = Prng.labelled(1, label);
-  return Float32Array.from({ length: count }, () => prng.uniform(-scale, scale));
-}
-
-function tensor(label: string, shape: readonly number[], scale = 1): tf.Tensor {
-  return tf.tensor(numbers(label, tf.util.sizeFromShape([...shape]), scale), [...shape]);
-}
-
-/** The numbers that `compute` gives on a backend. */
-async function computedOn(backend: string, compute: () => tf.Tensor[]): Promise<Float32Array[]> {
-  await tf.setBackend(backend);
-  const results = tf.tidy(() => compute().map((result) => result.dataSync() as Float32Array)); // All float32.
-  await tf.setBackend("wasm");
-  return results;
-}
-
-/** Below this size a part is zero in exact arithmetic, and only its own rounding is compared. */
-const SCALE_MIN = 1e-4;
-
-/** The fused kernels of wasm against the same layer composed of the framework's operations on cpu. */
-async function expectSame(
-  t: Test,
-  what: string,
-  compute: () => tf.Tensor[],
-  tolerance = 2e-5,
-): Promise<void> {
-  const [expected, found] = [await computedOn("cpu", compute), await computedOn("wasm", compute)];
-  expected.forEach((values, part) => {
-    const largest = values.reduce((max, value) => Math.max(max, Math.abs(value)), SCALE_MIN);
-    const error = values.reduce((max, value, index) => {
-      const difference = Math.abs(value - (found[part]?.[index] ?? Number.NaN));
-      return Math.max(max, difference); // NaN stays.
-    }, 0);
-    t.ok(
-      error <= tolerance * largest && found[part]?.length === values.length,
-      `${what}, part ${part}: ${error}`,
-    );
-  });
-}
 
 t.test("every byte that a tensor takes is counted from the first one on", async (t) => {
   const before = heap.usedBytes;

@@ -33,6 +33,21 @@ export function rotaryAngles({ columns, rows, channels, theta }: RotaryGrid): Fl
 export type RotaryTable = { readonly cosine: tf.Tensor2D; readonly sine: tf.Tensor2D };
 
 export function rotaryTable(grid: RotaryGrid): RotaryTable {
+  const { cosine, sine } = tableNumbers(grid);
+  const shape: [number, number] = [grid.rows * grid.columns, grid.channels];
+  return { cosine: tf.tensor2d(cosine, shape), sine: tf.tensor2d(sine, shape) };
+}
+
+type TableNumbers = { readonly cosine: Float32Array; readonly sine: Float32Array };
+
+/** Every layer asks for the same few grids, again and again. */
+const GRIDS_KEPT_MAX = 8;
+const kept = new Map<string, TableNumbers>();
+
+function tableNumbers(grid: RotaryGrid): TableNumbers {
+  const key = [grid.columns, grid.rows, grid.channels, grid.theta].join();
+  const known = kept.get(key);
+  if (known) return known;
   const angles = rotaryAngles(grid);
   const [cosine, sine] = [new Float32Array(2 * angles.length), new Float32Array(2 * angles.length)];
   angles.forEach((angle, index) => {
@@ -40,8 +55,9 @@ export function rotaryTable(grid: RotaryGrid): RotaryTable {
     sine[2 * index] = -Math.sin(angle);
     sine[2 * index + 1] = Math.sin(angle);
   });
-  const shape: [number, number] = [grid.rows * grid.columns, grid.channels];
-  return { cosine: tf.tensor2d(cosine, shape), sine: tf.tensor2d(sine, shape) };
+  if (kept.size >= GRIDS_KEPT_MAX) kept.clear();
+  kept.set(key, { cosine, sine });
+  return { cosine, sine };
 }
 
 /**

@@ -32,10 +32,13 @@ const ObjectRule = Type.Union([
   Type.Object({ kind: Type.Literal("threshold"), probability: Share }, closed),
 ]);
 
+/** Features of every slice of a clip are kept: 4 MB each of SAM 2.1 tiny at 512 pixels. */
+const CLIP_SLICES_MAX = 128;
+
 export const Rfmedsam2Refinement = Type.Object(
   {
-    /** Slices that are refined together. */
-    clipSlices: Type.Integer({ minimum: 1, maximum: 32 }),
+    /** Slices that are refined together. A volume of more is refined in clips that overlap by half: twice the work. */
+    clipSlices: Type.Integer({ minimum: 1, maximum: CLIP_SLICES_MAX }),
     prompter: Type.Object(
       {
         object: ObjectRule,

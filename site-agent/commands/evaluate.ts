@@ -5,6 +5,7 @@ import type { CaseId } from "../data/study-source.ts";
 import type { Labelmap, Volume } from "../data/volume.ts";
 import type { ExitReason } from "../exit-codes.ts";
 import { openModelFile, readTrustedKeys } from "../model-file.ts";
+import { PROMPT_SOURCES } from "../recipes/recipe.ts";
 import { atlasPredictor } from "../work/atlas-baseline.ts";
 import { scoreFolder } from "../work/score-folder.ts";
 import { answerStage, segmenterOf, segmentVolume, stagesOf } from "../work/segmenter.ts";
@@ -79,8 +80,9 @@ async function modelTable(
 ): Promise<ModelTable> {
   const onCase = (done: number, total: number): void => context.remark(`case ${done} of ${total}`);
   const scoring = { plan, source, cases, onCase };
-  const { mirror, stages: which } = options;
-  const staged = which === "answer" ? null : stagesOf(plan, weights, { mirror, which });
+  const { mirror, stages: asked } = options;
+  const which = asked === "all" ? PROMPT_SOURCES : "automatic";
+  const staged = asked === "answer" ? null : stagesOf(plan, weights, { mirror, which });
   if (!staged) {
     const segmenter = segmenterOf(plan, weights, { mirror });
     const predict = (volume: Volume): Promise<Labelmap> => segmentVolume(volume, segmenter);

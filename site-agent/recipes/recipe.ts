@@ -65,11 +65,15 @@ export type StagePredictor = (
   tally: StageTally,
 ) => AsyncGenerator<ReadonlyMap<string, Float32Array>>;
 
+/** Whose prompts an answer in stages starts from; those of the truth are drawn from the labels with a seed. */
+export const PROMPT_SOURCES = ["prompter", "prompter-boxes", "truth-boxes", "truth-points"] as const;
+export type PromptSource = (typeof PROMPT_SOURCES)[number];
+
 /**
- * `automatic`: the stages of the answer itself. `all`: also what is left of it without its single parts, and upper limits
- * from prompts that are drawn from the labels with a seed.
+ * `automatic`: the stages of the answer itself. Else the stages from prompts of these sources, also without the
+ * prompter's word, and what a filled box is worth.
  */
-export type AskedStages = { readonly which: "automatic" | "all"; readonly seed: number };
+export type AskedStages = { readonly which: "automatic" | readonly PromptSource[]; readonly seed: number };
 
 /** A model with weights, ready for whatever the agent does with one. */
 export type RecipeModel = {

@@ -11,7 +11,7 @@ import { PROMPT_POLICY } from "../prompts/prompt-simulation.ts";
 import { REFINEMENT_PLAN } from "../refinement/refinement-plan.ts";
 import { trainBatches, trainLocally } from "../training/train-locally.ts";
 import type { TrainingSlice } from "../training/training-slice.ts";
-import type { TrainingMaterial } from "./recipe.ts";
+import { PROMPT_SOURCES, type TrainingMaterial } from "./recipe.ts";
 import { findRecipe } from "./registry.ts";
 import { ClipPort } from "./rfmedsam2/clip-port.ts";
 import { rememberedFrames } from "./rfmedsam2/frame-question.ts";
@@ -208,7 +208,7 @@ t.test(
     const config = smallRfmedsam2();
     const model = rfmedsam2.open(config, smallRfmedsam2Weights(config));
     const told = new Map<string, number>();
-    const predictor = expectDefined(model.stages?.(VIEW, { which: "all", seed: 1 }), "stages");
+    const predictor = expectDefined(model.stages?.(VIEW, { which: PROMPT_SOURCES, seed: 1 }), "stages");
     const tally = (stage: string): void => void told.set(stage, (told.get(stage) ?? 0) + 1);
     const slices: ReadonlyMap<string, Float32Array>[] = [];
     for await (const stages of predictor(squares(6), tally)) slices.push(stages);

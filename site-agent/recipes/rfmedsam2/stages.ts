@@ -9,11 +9,12 @@ import { filledBoxLabels } from "../../prompts/pixel-box.ts";
 import { prompterPrompts } from "../../prompts/prompter-prompts.ts";
 import { pixelsOf, type StackSize } from "../../prompts/slice-size.ts";
 import { type TruthPromptKind, truthPrompt } from "../../prompts/truth-prompts.ts";
+import type { Arbiter } from "../../refinement/acceptance.ts";
 import { mergedClip, refineClip, refineRuns } from "../../refinement/refine-clip.ts";
 import type { RefinedObject } from "../../refinement/refine-objects.ts";
 import { type StitchedSlice, Stitcher } from "../../refinement/stitching.ts";
 import { classIndices, classTable } from "../../training/training-slice.ts";
-import type { AskedStages, PredictionView, StagePredictor, StageTally } from "../recipe.ts";
+import type { AskedStages, PredictionView, PromptSource, StagePredictor, StageTally } from "../recipe.ts";
 import type { RefinedWindow } from "./clip-windows.ts";
 import type { Rfmedsam2 } from "./model.ts";
 import { classShares, windowsOf } from "./predictor.ts";
@@ -34,9 +35,9 @@ export function rfmedsam2Stages(
     const stitchers = new Map<string, Stitcher>();
     for await (const one of windowsOf(model, slices, view)) {
       const answers =
-        which === "all"
-          ? await windowAnswers(model, one, { view, seed, tally })
-          : await automaticAnswers(model, one, tally);
+        which === "automatic"
+          ? await automaticAnswers(model, one, tally)
+          : await windowAnswers(model, one, { which, view, seed, tally });
       const finished = new Map<string, StitchedSlice[]>();
       for (const [stage, logits] of answers) {
         const stitcher = stitchers.get(stage) ?? new Stitcher(volume, classCount);
@@ -90,51 +91,74 @@ function prompterLogits({ output }: RefinedWindow): Float32Array {
 async function windowAnswers(
   model: Rfmedsam2,
   one: RefinedWindow,
-  options: AnswerOptions,
+  { which, ...options }: AnswerOptions & { readonly which: readonly PromptSource[] },
 ): Promise<WindowAnswers> {
   const { output, port } = one;
   const plan = refinementPlanOf(model);
-  const boxesAlone = { ...plan, prompts: "boxes" } as const;
-  const merge = merger(model, one, options.tally);
   const asked = prompterPrompts(output, { model: port, rule: plan.prompter });
-  const drawn = (kind: TruthPromptKind): ObjectPrompt[] => truthPrompts(model, one, { ...options, kind });
-  const truthBoxes = drawn({ kind: "box", jitter: model.config.prompts.jitter });
-  const points = drawn({ kind: "points", positiveCount: 1, negativeCount: 0 });
-  const runs = [
-    { prompts: asked, plan },
-    { prompts: asked, plan: boxesAlone },
-    { prompts: truthBoxes, plan: boxesAlone },
-    { prompts: points, plan: boxesAlone },
-  ];
+  const prompts = (source: PromptSource): ObjectPrompt[] => {
+    if (source === "truth-boxes")
+      return truthPrompts(model, one, {
+        ...options,
+        kind: { kind: "box", jitter: model.config.prompts.jitter },
+      });
+    if (source === "truth-points")
+      return truthPrompts(model, one, {
+        ...options,
+        kind: { kind: "points", positiveCount: 1, negativeCount: 0 },
+      });
+    return asked;
+  };
+  const runs = which.map((source) => ({
+    ...{ source, prompts: prompts(source) },
+    plan: source === "prompter" ? plan : ({ ...plan, prompts: "boxes" } as const),
+  }));
   const refined = await refineRuns(runs, port, output);
-  const run = (index: number): RefinedObject => expectDefined(refined[index], "a run");
-  const [both, boxes, fromBoxes, fromPoints] = [run(0), run(1), run(2), run(3)];
-  return new Map([
+  const merge = merger(model, one, options.tally);
+  const answers = new Map([
     ["stage-0", prompterLogits(one)],
-    ["stage-1", merge("stage-1", both.stageOne, "prompter")],
-    ["stage-2", merge("stage-2", both.stageTwo, "prompter")],
-    ["stage-2-without-prompter-masks", merge("stage-2-without-prompter-masks", both.stageTwo, "model")],
-    ["stage-1-boxes-only", merge("stage-1-boxes-only", boxes.stageOne, "model")],
-    ["stage-2-boxes-only", merge("stage-2-boxes-only", boxes.stageTwo, "model")],
     ["filled-prompter-boxes", filled(asked, output)],
-    ["truth-boxes-stage-1", merge("truth-boxes-stage-1", fromBoxes.stageOne, "model")],
-    ["truth-boxes-stage-2", merge("truth-boxes-stage-2", fromBoxes.stageTwo, "model")],
-    ["truth-points-stage-1", merge("truth-points-stage-1", fromPoints.stageOne, "model")],
-    ["truth-points-stage-2", merge("truth-points-stage-2", fromPoints.stageTwo, "model")],
-    ["filled-truth-boxes", filled(truthBoxes, output)],
   ]);
+  runs.forEach(({ source, prompts: own }, index) => {
+    const run = expectDefined(refined[index], "a run");
+    for (const { name, of, arbiter } of STAGES[source]) answers.set(name, merge(name, run[of], arbiter));
+    if (source === "truth-boxes") answers.set("filled-truth-boxes", filled(own, output));
+  });
+  return answers;
 }
+
+type NamedStage = {
+  readonly name: string;
+  readonly of: keyof RefinedObject;
+  readonly arbiter: Arbiter;
+};
+
+const STAGES: Readonly<Record<PromptSource, readonly NamedStage[]>> = {
+  prompter: [
+    { name: "stage-1", of: "stageOne", arbiter: "prompter" },
+    { name: "stage-2", of: "stageTwo", arbiter: "prompter" },
+    { name: "stage-2-without-prompter-masks", of: "stageTwo", arbiter: "model" },
+  ],
+  "prompter-boxes": [
+    { name: "stage-1-boxes-only", of: "stageOne", arbiter: "model" },
+    { name: "stage-2-boxes-only", of: "stageTwo", arbiter: "model" },
+  ],
+  "truth-boxes": [
+    { name: "truth-boxes-stage-1", of: "stageOne", arbiter: "model" },
+    { name: "truth-boxes-stage-2", of: "stageTwo", arbiter: "model" },
+  ],
+  "truth-points": [
+    { name: "truth-points-stage-1", of: "stageOne", arbiter: "model" },
+    { name: "truth-points-stage-2", of: "stageTwo", arbiter: "model" },
+  ],
+};
 
 /** Below this a probability's logarithm says nothing more. */
 const SHARE_MIN = 1e-30;
 /** Of a pixel within a filled box; outside, and of background, it is lower by as much. */
 const FILLED_LOGIT = 10;
 
-type Merge = (
-  stage: string,
-  results: RefinedObject["stageOne"],
-  arbiter: "prompter" | "model",
-) => Float32Array;
+type Merge = (stage: string, results: RefinedObject["stageOne"], arbiter: Arbiter) => Float32Array;
 
 function merger({ config, sizes }: Rfmedsam2, { output }: RefinedWindow, tally: StageTally): Merge {
   return (stage, results, arbiter) => {

@@ -10,10 +10,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { chooseBackend } from "../site-agent/backend/choose-backend.ts";
+import { PROMPT_SOURCES } from "../site-agent/recipes/recipe.ts";
 import { replaceFile } from "../site-agent/store/durable-file.ts";
 import type { WeightValues } from "../site-agent/work/weights-file.ts";
 import { EVIDENCE_SETS, settingsOf } from "./evidence/data-sets.ts";
-import { scoreAllStages, scoreAnswer } from "./evidence/scoring.ts";
+import { scoreAnswer, scoreStagesFrom } from "./evidence/scoring.ts";
 import { evidenceStudy, startWeights, withoutAdapters } from "./evidence/study.ts";
 import { summarise } from "./evidence/summary.ts";
 import {
@@ -70,8 +71,9 @@ async function opened(setName: string, seed: number, out: string): Promise<Evide
 /** The federated model, and what it is without its adapters. */
 async function federatedScores({ start, cases, place }: Evidence) {
   const weights = await trainFederated(start, cases, place);
-  const federated = await scoreAllStages("federated", weights, place);
-  const unadapted = await scoreAllStages("unadapted", withoutAdapters(weights, start), place);
+  const federated = await scoreStagesFrom(PROMPT_SOURCES, { name: "federated", weights }, place);
+  const bare = { name: "unadapted", weights: withoutAdapters(weights, start) };
+  const unadapted = await scoreStagesFrom(["prompter", "truth-boxes"], bare, place);
   return { federated, unadapted };
 }
 

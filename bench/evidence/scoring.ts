@@ -5,6 +5,7 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { scoreTable } from "../../site-agent/commands/score-table.ts";
+import type { PromptSource } from "../../site-agent/recipes/recipe.ts";
 import { replaceFile } from "../../site-agent/store/durable-file.ts";
 import { scoreFolder } from "../../site-agent/work/score-folder.ts";
 import type { CaseScores } from "../../site-agent/work/score-version.ts";
@@ -24,15 +25,15 @@ export type StageResult = {
   readonly mean: number;
 };
 
-/** Every stage of a model. Kept in a file: it is not computed again. */
-export async function scoreAllStages(
-  name: string,
-  weights: WeightValues,
+/** The stages of a model from prompts of these sources. Kept in a file: they are not computed again. */
+export async function scoreStagesFrom(
+  which: readonly PromptSource[],
+  { name, weights }: { readonly name: string; readonly weights: WeightValues },
   place: Workplace,
 ): Promise<StageResult[]> {
   return kept(name, place, async () => {
     const plan = place.study.plans.adapters;
-    const staged = stagesOf(plan, weights, { mirror: false, which: "all" });
+    const staged = stagesOf(plan, weights, { mirror: false, which });
     if (!staged) throw new Error("the recipe answers in stages");
     const rows = new Map<string, { kind: string; asked: number; replaced: number; scores: CaseScores[] }>();
     try {

@@ -53,11 +53,17 @@ export async function evidenceStudy({ set, seed, data }: EvidenceOptions): Promi
       ...{ stepsPerRound: steps, partialLabels: set.partialLabels },
       labels: set.labels.map((name, index) => ({ id: index + 1, name })),
       batchSize: phase === "prompter" ? set.prompter.slices : 1,
-      refinement: { variant: "pretrained-micro", imageSize: set.imageSize ?? null, trains: phase },
+      refinement: { variant: "pretrained-micro", imageSize: set.imageSize, trains: phase },
     });
-    return undrafted({ ...draft, preprocessing: { ...draft.preprocessing, ...set.preprocessing } });
+    const preprocessing = { ...draft.preprocessing, ...set.preprocessing };
+    return undrafted({ ...draft, preprocessing, recipe: withClips(draft.recipe, set.clipSlices) });
   };
   return { set, seed, folder, hospitals, plans: { prompter: plan("prompter"), adapters: plan("adapters") } };
+}
+
+function withClips(recipe: PlanDraft["recipe"], clipSlices: number): PlanDraft["recipe"] {
+  const config = parseRfmedsam2Config(recipe.config);
+  return { ...recipe, config: { ...config, refinement: { ...config.refinement, clipSlices } } };
 }
 
 const NO_DIGEST = sha256("0".repeat(64));

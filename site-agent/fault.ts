@@ -50,6 +50,7 @@ const reasonsByPrefix: readonly (readonly [string, ExitReason])[] = [
   ["folder.", "data"],
   ["cohort.", "data"],
   ["backend.", "backend"],
+  ["compute.", "backend"],
   ["estimate.", "backend"],
   // Everything else with a code of the protocol's catalogue, signed documents included, is a refusal.
   ["auth.", "refused"],

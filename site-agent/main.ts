@@ -54,7 +54,8 @@ function addSite(): void {
     (options: SharedOptions) =>
       run(options, async (context) => {
         const { runAgent } = await import("./commands/run.ts");
-        return runAgent({ backend: backendOf(options, context.config), stopped: stopping.signal }, context);
+        const backend = options.backend ?? context.config.backend;
+        return runAgent({ backend, stopped: stopping.signal }, context);
       }),
   );
   command("ledger", "what has left the house, by kind, and whether it adds up").action(

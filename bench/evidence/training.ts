@@ -14,8 +14,9 @@ import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import type { CohortCase } from "../../site-agent/preprocessing/prepare-cohort.ts";
 import { protect } from "../../site-agent/privacy/protect.ts";
 import { replaceFile } from "../../site-agent/store/durable-file.ts";
+import { roundSeed } from "../../site-agent/work/round-seed.ts";
 import { loadCohort } from "../../site-agent/work/site-cohort.ts";
-import { roundSeed, runTraining } from "../../site-agent/work/training-run.ts";
+import { runTraining } from "../../site-agent/work/training-run.ts";
 import {
   canonicalDigest,
   readWeights,

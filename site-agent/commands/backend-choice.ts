@@ -1,14 +1,7 @@
 // The compute backend as commands see it: started once, described in one line, loudly when it is not a GPU.
 
-import type { BackendStatement } from "@consilium/shared/protocol/documents.ts";
-import type { Static } from "typebox";
+import type { StartedBackend } from "../compute/compute.ts";
 
-export type StartedBackend = {
-  /** What is recorded with every update. */
-  readonly statement: Static<typeof BackendStatement>;
-  /** Preferred backends that cannot be used here, and why. */
-  readonly passedOver: readonly { readonly name: string; readonly reason: string }[];
-};
 /** @throws BackendError when the wanted backend is not there or computes wrongly */
 export type BackendStarter = () => Promise<StartedBackend>;
 

@@ -1,11 +1,14 @@
 // `consilium-site run`: the agent at work. It composes journal, ledger, channel, witness and jobs around the machine,
 // keeps the clock that the machine lacks, and ends everything in the order that loses nothing.
 
+import { fileURLToPath } from "node:url";
 import { secondMs } from "@consilium/shared/base/units.ts";
 import { ProtocolError } from "@consilium/shared/protocol/errors.ts";
 import { helloIntervalMs } from "@consilium/shared/protocol/limits.ts";
 import type { SiteRecord } from "@consilium/shared/protocol/site-session.ts";
 import { Agent, type AgentEnd, type AgentPorts } from "../agent.ts";
+import { ComputeProcess } from "../compute/compute-process.ts";
+import type { BackendWish } from "../config.ts";
 import { type AgentEvent, eventOf } from "../events.ts";
 import type { ExitReason } from "../exit-codes.ts";
 import { faultCode } from "../fault.ts";
@@ -17,14 +20,13 @@ import { type Journal, openJournal } from "../store/journal.ts";
 import { ControlChannel } from "../transport/control-channel.ts";
 import { Witness } from "../transport/witness.ts";
 import { ApprovalWatch } from "../work/approval-watch.ts";
-import { CohortMemory } from "../work/site-cohort.ts";
 import type { SitePorts } from "../work/site-ports.ts";
+import { siteWork } from "../work/site-work.ts";
 import { StudyMaterials } from "../work/study-materials.ts";
-import { type BackendStarter, backendLines } from "./backend-choice.ts";
+import { backendLines } from "./backend-choice.ts";
 import type { CommandContext } from "./command-context.ts";
 import { type Connection, openConnection, systemClock } from "./connection.ts";
 import { EventPrinter } from "./event-printer.ts";
-import { lazyWork } from "./lazy-work.ts";
 
 /** How often the wire total is entered into the ledger. */
 const balanceIntervalMs = 60 * secondMs;
@@ -32,8 +34,10 @@ const balanceIntervalMs = 60 * secondMs;
 const alarmNoticeMsMax = 10 * secondMs;
 const timerMsMax = 2 ** 31 - 1;
 
+const computeProgram = fileURLToPath(new URL("./compute-child.ts", import.meta.url));
+
 export type RunPorts = {
-  readonly backend: BackendStarter;
+  readonly backend: BackendWish;
   /** Aborted by SIGINT and SIGTERM. */
   readonly stopped: AbortSignal;
 };
@@ -80,7 +84,7 @@ async function runConnected(running: Running): Promise<ExitReason> {
     printer.print(event);
   };
   const parts = await composed(running, tell);
-  const { agent, channel, witness } = parts;
+  const { agent, channel, witness, compute } = parts;
   tell({ kind: "agent.started", records: journal.records.length, droppedBytes: journal.droppedBytes });
   await agent.post({ kind: "started" });
   channel.start();
@@ -91,6 +95,7 @@ async function runConnected(running: Running): Promise<ExitReason> {
   const end = await agent.ended;
   for (const timer of timers) clearInterval(timer);
   await channel.close();
+  await compute.close();
   tell({ kind: "agent.stopped" });
   return reasonOf(end, context);
 }
@@ -100,6 +105,7 @@ type Parts = {
   readonly channel: ControlChannel;
   readonly approvals: ApprovalWatch;
   readonly witness: Witness;
+  readonly compute: ComputeProcess;
 };
 
 async function composed(running: Running, tell: (event: AgentEvent) => void): Promise<Parts> {
@@ -110,14 +116,13 @@ async function composed(running: Running, tell: (event: AgentEvent) => void): Pr
   const blobs = await BlobStore.open(home.blobs);
   const coordinatorKey = file.coordinatorKey;
   const materials = new StudyMaterials({ home, identity, coordinatorKey, client, blobs, patience });
-  const cohorts = new CohortMemory(config.preparedBytesMax);
+  const { preparedBytesMax } = config;
+  const compute = new ComputeProcess({ program: computeProgram, settings: { backend, preparedBytesMax } });
   const work: SitePorts = {
-    ...{ home, identity, coordinatorKey, client, blobs, materials, cohorts, patience, tell },
+    ...{ home, identity, coordinatorKey, client, blobs, materials, compute, patience, tell },
     clock: systemClock,
-    backend: async () => {
-      const started = await backend();
+    onBackend: (started) => {
       for (const line of backendLines(started)) context.remark(line);
-      return started.statement;
     },
     owedBlobs: () =>
       [...agent.state.updates.values()].filter(({ settled }) => !settled).map(({ delta }) => delta),
@@ -125,7 +130,7 @@ async function composed(running: Running, tell: (event: AgentEvent) => void): Pr
   const ports: AgentPorts = {
     journal,
     channel: { send: (message) => channel.send(message) },
-    work: lazyWork(work),
+    work: siteWork(work),
     clock: systemClock,
     deadline: (inMs) => AbortSignal.timeout(Math.min(inMs, timerMsMax)),
     tell: (notice) => {
@@ -165,7 +170,7 @@ async function composed(running: Running, tell: (event: AgentEvent) => void): Pr
     },
   );
   const approvals = new ApprovalWatch({ home, identity, agent, tell });
-  return { agent, channel, approvals, witness };
+  return { agent, channel, approvals, witness, compute };
 }
 
 function startTimers({ connection }: Running, { agent, channel, approvals }: Parts): NodeJS.Timeout[] {

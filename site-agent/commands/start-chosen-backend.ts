@@ -2,8 +2,8 @@
 // recorded with every update.
 
 import { chooseBackend } from "../backend/choose-backend.ts";
+import type { StartedBackend } from "../compute/compute.ts";
 import type { BackendWish } from "../config.ts";
-import type { StartedBackend } from "./backend-choice.ts";
 
 /** As many devices as the signed statement takes. */
 const devicesMax = 16;

@@ -5,13 +5,10 @@ import { seal } from "@consilium/shared/crypto/envelope.ts";
 import { EvaluationDocument } from "@consilium/shared/protocol/documents.ts";
 import type { SiteEvent } from "@consilium/shared/protocol/site-session.ts";
 import type { EvaluationOffer, JobControl } from "../agent.ts";
+import type { Scored } from "../compute/compute.ts";
 import { evaluationReport } from "../evaluation/evaluate-cohort.ts";
-import { expectRecipe } from "./checked-documents.ts";
 import { ProgressPace } from "./progress-pace.ts";
-import { type CaseScores, scopeOf, scoreCases } from "./score-version.ts";
-import { segmenterOf } from "./segmenter.ts";
-import { type ApprovedStudy, approvedCohort, approvedStudy, type SitePorts } from "./site-ports.ts";
-import { readWeights } from "./weights-file.ts";
+import { type ApprovedStudy, approvedStudy, type SitePorts, tellNews } from "./site-ports.ts";
 
 export async function evaluateVersion(
   ports: SitePorts,
@@ -23,8 +20,8 @@ export async function evaluateVersion(
   const cases = await scored(ports, { approved, offer, control });
   const { plan } = approved;
   const report = evaluationReport({
-    scope: scopeOf(plan),
-    cases: cases.map(({ scores }) => scores),
+    scope: plan.evaluation.slicesPerCase === null ? "volumes" : "slices",
+    cases,
     labels: plan.labels.map(({ id }) => id),
   });
   const { origin, site, key } = ports.identity;
@@ -43,28 +40,22 @@ type Evaluating = {
   readonly control: JobControl;
 };
 
-async function scored(ports: SitePorts, { approved, offer, control }: Evaluating): Promise<CaseScores[]> {
-  const { plan } = approved;
-  const version = await ports.materials.version(plan, offer.candidate, control.signal);
-  const cohort = await approvedCohort(ports, approved);
-  await ports.backend();
-  const weights = readWeights(version.weights, expectRecipe(plan).parameters(plan.recipe.config));
-  const segmenter = segmenterOf(plan, weights);
-  const pace = new ProgressPace(ports.clock);
+async function scored(ports: SitePorts, { approved, offer, control }: Evaluating): Promise<Scored> {
+  const { plan, digest, approval } = approved;
   const { signal, round } = control;
-  try {
-    return await scoreCases({
-      plan,
-      cohort,
-      segmenter,
+  const { weights } = await ports.materials.version(plan, offer.candidate, signal);
+  const pace = new ProgressPace(ports.clock);
+  return ports.compute.score(
+    { plan, digest, weights, data: approval.data },
+    {
       signal,
-      onCase: (step, steps) => {
+      hear: (news) => {
+        if (news.kind !== "step") return tellNews(ports, news);
+        const { step, steps } = news;
         if (!pace.isDue(step, steps)) return;
         const progress = { kind: "progress", study: offer.study, round, phase: "evaluating" } as const;
         control.progress({ ...progress, step, steps, loss: null, dice: null });
       },
-    });
-  } finally {
-    segmenter.dispose();
-  }
+    },
+  );
 }

@@ -2,7 +2,6 @@
 // plan asks for. Scores of single cases are returned to the caller, who is at the site.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
-import type { EvaluationReport } from "@consilium/shared/evaluation/evaluation-report.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import { matchLabels } from "../data/label-mapping.ts";
 import type { CaseId } from "../data/study-source.ts";
@@ -35,9 +34,6 @@ export async function scoreCases(scoring: Scoring): Promise<CaseScores[]> {
   }
   return results;
 }
-
-export const scopeOf = (plan: StudyPlan): EvaluationReport["scope"] =>
-  plan.evaluation.slicesPerCase === null ? "volumes" : "slices";
 
 async function scoreVolume(
   { id, contoured }: CohortCase,

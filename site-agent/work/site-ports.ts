@@ -1,11 +1,10 @@
-// What the jobs of a site share: its identity, its study materials, its data, its backend.
+// What the jobs of a site share: its identity, its study materials, and what computes.
 
 import type { PublicKey, Sha256, StudyId } from "@consilium/shared/base/brand.ts";
 import type { Clock } from "@consilium/shared/base/clock.ts";
 import type { Envelope } from "@consilium/shared/crypto/envelope.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
-import type { BackendStatement } from "@consilium/shared/protocol/documents.ts";
-import type { Static } from "typebox";
+import type { Compute, ComputeNews, StartedBackend } from "../compute/compute.ts";
 import type { AgentEvent } from "../events.ts";
 import type { Home } from "../identity/home.ts";
 import type { BlobStore } from "../store/blobs.ts";
@@ -13,7 +12,6 @@ import type { CoordinatorClient } from "../transport/coordinator-client.ts";
 import type { Patience } from "../transport/patience.ts";
 import type { SiteIdentity } from "../transport/session.ts";
 import { type Approval, readApproval } from "./approvals.ts";
-import type { CohortMemory, SiteCohort } from "./site-cohort.ts";
 import { StudyError } from "./study-error.ts";
 import type { StudyMaterials } from "./study-materials.ts";
 
@@ -24,12 +22,12 @@ export type SitePorts = {
   readonly client: CoordinatorClient;
   readonly blobs: BlobStore;
   readonly materials: StudyMaterials;
-  readonly cohorts: CohortMemory;
+  readonly compute: Compute;
   readonly patience: Patience;
   readonly clock: Clock;
   readonly tell: (event: AgentEvent) => void;
-  /** Starts the compute backend, once. */
-  readonly backend: () => Promise<Static<typeof BackendStatement>>;
+  /** Told of every backend that is started. */
+  readonly onBackend: (started: StartedBackend) => void;
   /** Blobs that the journal still needs: updates that are not settled. */
   readonly owedBlobs: () => readonly Sha256[];
 };
@@ -56,13 +54,19 @@ export async function approvedStudy(
   return { approval, plan, planEnvelope: envelope, digest: approval.statement.plan };
 }
 
-export function approvedCohort(
-  { cohorts, tell }: SitePorts,
-  { plan, digest, approval }: ApprovedStudy,
-): Promise<SiteCohort> {
-  return cohorts.cohort({ plan, digest, data: approval.data }, ({ training, validation, refused }) => {
-    const cases = [...training, ...validation];
-    const slices = cases.reduce((sum, { prepared }) => sum + prepared.slices.length, 0);
-    tell({ kind: "cases.prepared", cases: cases.length, refused: refused.length, slices });
-  });
+/** News of a task that are not about its steps. */
+export function tellNews(
+  { tell, onBackend }: Pick<SitePorts, "tell" | "onBackend">,
+  news: Exclude<ComputeNews, { kind: "step" }>,
+): void {
+  switch (news.kind) {
+    case "backend":
+      onBackend(news.started);
+      break;
+    case "cases":
+      tell({ ...news, kind: "cases.prepared" });
+      break;
+    case "graph-refused":
+      tell({ kind: "graph.refused", code: news.code });
+  }
 }

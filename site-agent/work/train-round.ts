@@ -1,17 +1,15 @@
-// The job of a round: the approved plan, the checked base version, this site's slices; training; the delta through the
-// protect stage and under seal. What comes out is on the disk before anybody hears of it.
+// The job of a round: the approved plan, the checked base version, training; the delta through the protect stage and
+// under seal. What comes out is on the disk before anybody hears of it.
 
 import type { SiteEvent } from "@consilium/shared/protocol/site-session.ts";
 import type { JobControl, RoundOffer } from "../agent.ts";
+import type { Trained } from "../compute/compute.ts";
 import { protect } from "../privacy/protect.ts";
 import { sealUpdate } from "../transport/seal.ts";
 import { expectRecipe } from "./checked-documents.ts";
 import { ProgressPace } from "./progress-pace.ts";
-import type { SiteCohort } from "./site-cohort.ts";
-import { type ApprovedStudy, approvedCohort, approvedStudy, type SitePorts } from "./site-ports.ts";
-import { StudyError } from "./study-error.ts";
-import { roundSeed, runTraining, type TrainingOutcome } from "./training-run.ts";
-import { readWeights } from "./weights-file.ts";
+import { roundSeed } from "./round-seed.ts";
+import { type ApprovedStudy, approvedStudy, type SitePorts, tellNews } from "./site-ports.ts";
 
 export async function trainRound(
   ports: SitePorts,
@@ -26,60 +24,53 @@ export async function trainRound(
     loss: number | null,
   ): void => control.progress({ kind: "progress", study, round, phase, step, steps, loss, dice: null });
   const approved = await approvedStudy(ports, study, digest);
-  const { plan } = approved;
+  const { plan, approval } = approved;
   await ports.blobs.prune(new Set([...ports.owedBlobs(), base.weights.sha256]));
-  tellPhase("fetching", 0, plan.training.stepsPerRound, null);
-  const version = await ports.materials.version(plan, base, control.signal);
-  const cohort = await approvedCohort(ports, approved);
-  if (cohort.training.length === 0) throw new StudyError("cohort.empty");
-  const backend = await ports.backend();
-  control.signal.throwIfAborted();
   const steps = plan.training.stepsPerRound;
+  tellPhase("fetching", 0, steps, null);
+  const { weights } = await ports.materials.version(plan, base, control.signal);
   const pace = new ProgressPace(ports.clock);
-  const outcome = await runTraining({
-    plan,
-    base: readWeights(version.weights, expectRecipe(plan).parameters(plan.recipe.config)),
-    cases: cohort.training,
+  const task = {
+    ...{ plan, weights, digest: approved.digest, data: approval.data },
     seed: roundSeed(plan.training.seed, ports.identity.site, round),
-    steps,
     schedule: {
       stepsBefore: Math.min(offer.completedRounds, plan.rounds.count - 1) * steps,
       stepsInAll: plan.rounds.count * steps,
     },
-    onStep: (step, loss) => {
-      if (pace.isDue(step, steps)) tellPhase("training", step, steps, loss);
-    },
+  };
+  const trained = await ports.compute.train(task, {
     signal: control.signal,
-    onWarning: ({ code }) => ports.tell({ kind: "graph.refused", code }),
+    hear: (news) => {
+      if (news.kind !== "step") tellNews(ports, news);
+      else if (pace.isDue(news.step, news.steps)) tellPhase("training", news.step, news.steps, news.loss);
+    },
   });
-  return sealed(ports, { offer, approved, cohort, outcome, backend });
+  return sealed(ports, { offer, approved, trained });
 }
 
-type Trained = {
+type Round = {
   readonly offer: RoundOffer;
   readonly approved: ApprovedStudy;
-  readonly cohort: SiteCohort;
-  readonly outcome: TrainingOutcome;
-  readonly backend: Awaited<ReturnType<SitePorts["backend"]>>;
+  readonly trained: Trained;
 };
 
 async function sealed(
   { identity, blobs }: SitePorts,
-  { offer, approved, cohort, outcome, backend }: Trained,
+  { offer, approved, trained }: Round,
 ): Promise<Extract<SiteEvent, { kind: "trained" }>> {
   const { study, round, plan: digest, base } = offer;
   const { plan, approval } = approved;
-  const delta = protect(outcome.delta, expectRecipe(plan).trainable(plan.recipe.config), plan.protection);
+  const delta = protect(trained.delta, expectRecipe(plan).trainable(plan.recipe.config), plan.protection);
   const account = {
     study,
     plan: digest,
     round,
     baseVersion: base.version,
     // Cases that were added since do not count for more than what the hospital has approved.
-    examples: Math.min(cohort.training.length, approval.statement.examples),
+    examples: Math.min(trained.cases, approval.statement.examples),
     steps: plan.training.stepsPerRound,
-    loss: outcome.loss,
-    backend,
+    loss: trained.loss,
+    backend: trained.backend,
   };
   const { envelope, tensors } = sealUpdate(delta, account, identity);
   await blobs.write(tensors.bytes);

@@ -2,7 +2,6 @@
 // seed in, the change of the trainable tensors out. It knows no coordinator and no file.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
-import { Prng } from "@consilium/shared/base/prng.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import { applyDelta, subtract } from "../delta/delta.ts";
 import type { CohortCase } from "../preprocessing/prepare-cohort.ts";
@@ -58,9 +57,4 @@ export async function runTraining(run: TrainingRun): Promise<TrainingOutcome> {
   } finally {
     model.dispose();
   }
-}
-
-/** Another one for every site and round, the same for a repetition. */
-export function roundSeed(seed: number, site: string, round: number): number {
-  return Prng.labelled(seed, `${site} round ${round}`).uint32();
 }

@@ -50,6 +50,14 @@ export const importTable: Record<string, readonly string[]> = {
     "site-agent/evaluation/predict-volume",
     "site-agent/preprocessing/augment-geometry",
   ],
+  "site-agent/compute": [
+    "shared/",
+    "site-agent/config",
+    "site-agent/evaluation/evaluate-case",
+    "site-agent/work/",
+    "node:",
+    "typebox",
+  ],
   "site-agent/data": ["shared/", "node:", "typebox"],
   "site-agent/preprocessing": ["shared/", "site-agent/data", "node:", "typebox"],
   "site-agent/estimate": [
@@ -161,7 +169,14 @@ export const bannedWords: readonly { word: RegExp; instead: string; homes: reado
   {
     word: /\bprocess\.exit\b/,
     instead: "an exit code returned to main.ts",
-    homes: ["coordinator/main.ts", "site-agent/main.ts", "site-agent/backend/", "test/", "bench/"],
+    homes: [
+      "coordinator/main.ts",
+      "site-agent/main.ts",
+      "site-agent/commands/compute-child.ts",
+      "site-agent/backend/",
+      "test/",
+      "bench/",
+    ],
   },
   {
     word: /\bsetTimeout\(/,
@@ -172,6 +187,7 @@ export const bannedWords: readonly { word: RegExp; instead: string; homes: reado
       "site-agent/transport/",
       "site-agent/main.ts",
       "site-agent/commands/",
+      "site-agent/compute/compute-process.ts",
       "site-agent/backend/",
       "test/",
       "bench/",

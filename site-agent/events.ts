@@ -26,6 +26,7 @@ export const AgentEvent = Type.Union([
   event("approval.refused", { code: Code }),
   event("job.started", { job: Job, round: Count }),
   event("job.progress", { job: Job, step: Count, steps: Count, loss: LossOrNull }),
+  event("job.computed", { durationMs: Count }),
   event("job.finished", { job: Job, durationMs: Count }),
   event("job.abandoned", { job: Job }),
   event("job.failed", { job: Job, code: Code, holdOffMs: Count }),
@@ -104,6 +105,8 @@ export function describeEvent(event: AgentEvent): string {
         : `${doing[event.job]} a version`;
     case "job.progress":
       return `${doing[event.job]}: ${event.step} of ${event.steps}${lossText(event.loss)}`;
+    case "job.computed":
+      return `${(event.durationMs / 1000).toFixed(1)} s of it in training steps or predictions`;
     case "job.finished":
       return `${doing[event.job]} finished in ${(event.durationMs / 1000).toFixed(1)} s`;
     case "job.abandoned":

@@ -9,7 +9,11 @@ import { startChosenBackend } from "./start-chosen-backend.ts";
 
 const settings = expectDefined(process.argv[2], "settings as the first argument");
 const { backend, preparedBytesMax } = JSON.parse(settings) as ComputeSettings; // Written by the agent.
-const compute = new LocalCompute({ preparedBytesMax, startBackend: () => startChosenBackend(backend) });
+const compute = new LocalCompute({
+  preparedBytesMax,
+  startBackend: () => startChosenBackend(backend),
+  nowMs: () => performance.now(),
+});
 let abort = new AbortController();
 
 process.on("disconnect", () => process.exit());

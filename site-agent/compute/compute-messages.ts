@@ -49,6 +49,7 @@ const News = Type.Union([
   Type.Object({ kind: Type.Literal("cases"), cases: Count, refused: Count, slices: Count }, closed),
   Type.Object({ kind: Type.Literal("step"), step: Count, steps: Count, loss: NumberOrNull }, closed),
   Type.Object({ kind: Type.Literal("graph-refused"), code: Code }, closed),
+  Type.Object({ kind: Type.Literal("computed"), durationMs: Count }, closed),
 ]);
 
 const CaseLabelScore = Type.Object(

@@ -57,7 +57,9 @@ export type ComputeNews =
       readonly steps: number;
       readonly loss: number | null;
     }
-  | { readonly kind: "graph-refused"; readonly code: string };
+  | { readonly kind: "graph-refused"; readonly code: string }
+  /** Of a task that is done: how long training steps, or predictions, took; not reading, preparing or comparing. */
+  | { readonly kind: "computed"; readonly durationMs: number };
 
 export type ComputeControl = {
   readonly hear: (news: ComputeNews) => void;

@@ -1,5 +1,6 @@
 // Computing in this process. Prepared cases are kept from one task to the next.
 
+import type { StackPredictor } from "../recipes/recipe.ts";
 import { expectRecipe } from "../work/checked-documents.ts";
 import { scoreCases } from "../work/score-version.ts";
 import { segmenterOf } from "../work/segmenter.ts";
@@ -22,15 +23,19 @@ export type LocalComputeOptions = {
   readonly startBackend: () => Promise<StartedBackend>;
   /** Memory that prepared slices may take. */
   readonly preparedBytesMax: number;
+  /** Of a clock that never goes back. */
+  readonly nowMs: () => number;
 };
 
 export class LocalCompute implements Compute {
   readonly #startBackend: LocalComputeOptions["startBackend"];
   readonly #cohorts: CohortMemory;
+  readonly #nowMs: () => number;
   #started: Promise<StartedBackend> | null = null;
 
-  constructor({ startBackend, preparedBytesMax }: LocalComputeOptions) {
+  constructor({ startBackend, preparedBytesMax, nowMs }: LocalComputeOptions) {
     this.#startBackend = startBackend;
+    this.#nowMs = nowMs;
     this.#cohorts = new CohortMemory(preparedBytesMax);
   }
 
@@ -43,6 +48,8 @@ export class LocalCompute implements Compute {
     const { statement } = await this.#backend(control);
     signal.throwIfAborted();
     const steps = plan.training.stepsPerRound;
+    const watch = new Stopwatch(this.#nowMs);
+    watch.go();
     const { delta, loss } = await runTraining({
       ...{ plan, seed, steps, schedule, signal },
       base: weightsOf(task),
@@ -50,6 +57,8 @@ export class LocalCompute implements Compute {
       onStep: (step, value) => hear({ kind: "step", step, steps, loss: value }),
       onWarning: ({ code }) => hear({ kind: "graph-refused", code }),
     });
+    watch.halt();
+    hear({ kind: "computed", durationMs: watch.totalMs });
     return { delta, loss, cases: cohort.training.length, backend: statement };
   }
 
@@ -61,9 +70,12 @@ export class LocalCompute implements Compute {
     await this.#backend(control);
     signal.throwIfAborted();
     const segmenter = segmenterOf(plan, weightsOf(task));
+    const watch = new Stopwatch(this.#nowMs);
     try {
       const onCase = (step: number, steps: number): void => hear({ kind: "step", step, steps, loss: null });
-      const scored = await scoreCases({ plan, cohort, segmenter, signal, onCase });
+      const timed = { ...segmenter, predict: watched(segmenter.predict, watch) };
+      const scored = await scoreCases({ plan, cohort, segmenter: timed, signal, onCase });
+      hear({ kind: "computed", durationMs: watch.totalMs });
       return scored.map(({ scores }) => scores);
     } finally {
       segmenter.dispose();
@@ -90,6 +102,42 @@ export class LocalCompute implements Compute {
       throw error;
     }
   }
+}
+
+/** Adds up the times between going and halting. */
+class Stopwatch {
+  readonly #nowMs: () => number;
+  #startedAtMs = 0;
+  #totalMs = 0;
+
+  constructor(nowMs: () => number) {
+    this.#nowMs = nowMs;
+  }
+
+  go(): void {
+    this.#startedAtMs = this.#nowMs();
+  }
+
+  halt(): void {
+    this.#totalMs += this.#nowMs() - this.#startedAtMs;
+  }
+
+  get totalMs(): number {
+    return Math.round(this.#totalMs);
+  }
+}
+
+/** The watch goes while an answer is computed, and halts while its caller has it. */
+function watched(predict: StackPredictor, watch: Stopwatch): StackPredictor {
+  return async function* timed(slices, wanted) {
+    watch.go();
+    for await (const answer of predict(slices, wanted)) {
+      watch.halt();
+      yield answer;
+      watch.go();
+    }
+    watch.halt();
+  };
 }
 
 function weightsOf({ plan, weights }: ComputeTask): WeightValues {

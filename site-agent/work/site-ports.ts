@@ -66,6 +66,9 @@ export function tellNews(
     case "cases":
       tell({ ...news, kind: "cases.prepared" });
       break;
+    case "computed":
+      tell({ ...news, kind: "job.computed" });
+      break;
     case "graph-refused":
       tell({ kind: "graph.refused", code: news.code });
   }

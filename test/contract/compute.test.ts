@@ -43,7 +43,11 @@ function processOf(t: Test, act: string, options: Partial<ComputeProcessOptions>
 const task = trainingOf({ plan, weights, folder: "/nowhere", empty: "/nowhere" });
 
 t.test("computing in this process keeps the contract", async (t) => {
-  const compute = new LocalCompute({ ...settings, startBackend: () => startChosenBackend("wasm") });
+  const compute = new LocalCompute({
+    ...settings,
+    startBackend: () => startChosenBackend("wasm"),
+    nowMs: () => performance.now(),
+  });
   await computeContract(t, compute, await material(t));
 });
 

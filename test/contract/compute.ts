@@ -34,12 +34,13 @@ export async function computeContract(t: Test, compute: Compute, material: Compu
   const trained = await compute.train(trainingOf(material), { hear, signal: never });
   t.match(trained, { cases: 5, backend: { name: "wasm" }, loss: { first: Number, last: Number } });
   t.ok(Math.max(...[...trained.delta.values()].map((values) => Math.max(...values.map(Math.abs)))) > 0);
-  t.match(news.at(-1), { kind: "step", step: steps, steps });
-  t.strictSame(kinds(), ["cases", "backend", "step"]);
+  t.match(news.at(-1), { kind: "computed", durationMs: Number });
+  t.match(news.at(-2), { kind: "step", step: steps, steps });
+  t.strictSame(kinds(), ["cases", "backend", "step", "computed"]);
 
   const again = await compute.train(trainingOf(material), { hear, signal: never });
   t.strictSame(again.delta, trained.delta, "the same task gives the same numbers");
-  t.strictSame(kinds(), ["step"], "with the cases and the backend that are there already");
+  t.strictSame(kinds(), ["step", "computed"], "with the cases and the backend that are there already");
   const other = await compute.train(trainingOf(material, 8), { hear, signal: never });
   t.notSame(other.delta, trained.delta, "another seed gives others");
 
@@ -47,7 +48,8 @@ export async function computeContract(t: Test, compute: Compute, material: Compu
   const scored = await compute.score(taskOf(material), { hear, signal: never });
   t.equal(scored.length, 1, "the last fifth of the cases");
   t.match(scored[0]?.[0], { label: Number, dice: Number, isMissed: Boolean });
-  t.strictSame(news, [{ kind: "step", step: 1, steps: 1, loss: null }]);
+  t.strictSame(news[0], { kind: "step", step: 1, steps: 1, loss: null });
+  t.match(news.slice(1), [{ kind: "computed", durationMs: Number }]);
 
   const aborted = AbortSignal.abort(new Error("given up before"));
   await t.rejects(compute.train(trainingOf(material), { hear, signal: aborted }), /given up before/);

@@ -2,6 +2,7 @@
 // scikit-image's default and in the prompts of SAM-Med2D.
 
 import { assert } from "@consilium/shared/base/assert.ts";
+import { maskWhere } from "./mask-where.ts";
 import type { StackSize } from "./slice-size.ts";
 
 /** `components` numbers from 1 in the order of their first voxel, 0 outside; `sizes[n - 1]` are the voxels of `n`. */
@@ -63,5 +64,5 @@ export function largestComponent(mask: Uint8Array, size: StackSize): Uint8Array 
   const { components, sizes } = connectedComponents(mask, size);
   if (sizes.length === 0) return null;
   const largest = sizes.indexOf(sizes.reduce((most, count) => Math.max(most, count))) + 1;
-  return Uint8Array.from(components, (number) => (number === largest ? 1 : 0));
+  return maskWhere(components, (number) => number === largest);
 }

@@ -21,7 +21,7 @@ export function maskLogitsFromProbabilities(
   size: SliceSize,
   grid: SliceSize,
 ): Float32Array {
-  return resizedPlane(Float32Array.from(plane, clampedLogit), size, grid);
+  return resizedPlane(plane.map(clampedLogit), size, grid);
 }
 
 export type MaskRoughness = {

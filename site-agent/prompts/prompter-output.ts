@@ -2,6 +2,7 @@
 // the simulated prompts of training and stage 0 of refinement begin here.
 
 import { assert } from "@consilium/shared/base/assert.ts";
+import { maskWhere } from "./mask-where.ts";
 import { pixelsOf, type SliceSize, type StackSize } from "./slice-size.ts";
 
 export type PrompterOutput = StackSize & {
@@ -56,7 +57,7 @@ export type ObjectRule =
 /** Mask [height, width] of an object in a slice. */
 export function prompterMask(output: PrompterOutput, place: ObjectPlace, rule: ObjectRule): Uint8Array {
   if (rule.kind === "likeliest") return classMask(output.classes, output, place);
-  return Uint8Array.from(probabilityPlane(output, place), (value) => (value >= rule.probability ? 1 : 0));
+  return maskWhere(probabilityPlane(output, place), (value) => value >= rule.probability);
 }
 
 /** Mask [height, width] of one class in one slice of a stack of class indices. */
@@ -67,5 +68,5 @@ export function classMask(
 ): Uint8Array {
   const pixels = pixelsOf(size);
   const plane = classes.subarray(slice * pixels, (slice + 1) * pixels);
-  return Uint8Array.from(plane, (value) => (value === classIndex ? 1 : 0));
+  return maskWhere(plane, (value) => value === classIndex);
 }

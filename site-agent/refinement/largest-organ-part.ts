@@ -2,6 +2,7 @@
 // where it is not, so results are reported with and without it.
 
 import { largestComponent } from "../prompts/connected-components.ts";
+import { maskWhere } from "../prompts/mask-where.ts";
 import type { StackSize } from "../prompts/slice-size.ts";
 
 /** @param classes [depth, height, width], 0 is background @returns a copy */
@@ -9,10 +10,10 @@ export function withLargestParts(classes: Uint8Array, size: StackSize): Uint8Arr
   const kept = new Uint8Array(classes.length);
   for (const classIndex of new Set(classes)) {
     if (classIndex === 0) continue;
-    const mask = Uint8Array.from(classes, (value) => (value === classIndex ? 1 : 0));
-    largestComponent(mask, size)?.forEach((isIn, voxel) => {
-      if (isIn === 1) kept[voxel] = classIndex;
-    });
+    const mask = maskWhere(classes, (value) => value === classIndex);
+    const part = largestComponent(mask, size);
+    for (let voxel = 0; part && voxel < part.length; voxel += 1)
+      if (part[voxel] === 1) kept[voxel] = classIndex;
   }
   return kept;
 }

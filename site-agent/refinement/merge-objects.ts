@@ -3,6 +3,7 @@
 
 import { assert } from "@consilium/shared/base/assert.ts";
 import { clampedLogit } from "../prompts/mask-logits.ts";
+import { maskWhere } from "../prompts/mask-where.ts";
 import { classMask, type PrompterOutput, probabilityPlane } from "../prompts/prompter-output.ts";
 import { resizedPlane } from "../prompts/resize-plane.ts";
 import { pixelsOf, type SliceSize } from "../prompts/slice-size.ts";
@@ -67,7 +68,7 @@ function judged(
   const refinedLogits = resizedPlane(result.logits, maskGrid, output).map((logit) =>
     Math.min(Math.max(logit, -FEEDBACK_LOGIT_MAX), FEEDBACK_LOGIT_MAX),
   );
-  const refined = Uint8Array.from(refinedLogits, (logit) => (logit > 0 ? 1 : 0));
+  const refined = maskWhere(refinedLogits, (logit) => logit > 0);
   const initial = classMask(output.classes, output, result);
   const { iouScore, objectLogit } = result;
   const verdict = verdictOn({ refined, initial, iouScore, objectLogit }, arbiter, acceptance);

@@ -2,6 +2,7 @@
 // 2 the box of what stage 1 found and its logits.
 
 import { largestComponent } from "../prompts/connected-components.ts";
+import { maskWhere } from "../prompts/mask-where.ts";
 import { inModelPixels, type ModelPrompt, type ObjectPrompt } from "../prompts/object-prompt.ts";
 import { type PixelBox, tightBox, widenedBox } from "../prompts/pixel-box.ts";
 import type { ModelSizes } from "../prompts/prompter-prompts.ts";
@@ -45,7 +46,7 @@ function boxOfLogits(
   { model, plan }: { readonly model: ModelSizes; readonly plan: RefinementPlan },
 ): PixelBox | null {
   const { image, maskGrid } = model;
-  const mask = Uint8Array.from(logits, (logit) => (logit > 0 ? 1 : 0));
+  const mask = maskWhere(logits, (logit) => logit > 0);
   const part = plan.prompter.extent === "all" ? mask : largestComponent(mask, { ...maskGrid, depth: 1 });
   const cells = part && tightBox(part, maskGrid);
   if (cells === null) return null;

@@ -112,7 +112,7 @@ async function answersOf(
   const [logits, overlaps, scores] = await Promise.all([lowMasks.data(), ious.data(), objectScores.data()]);
   const pixels = logits.length / count;
   return Array.from({ length: count }, (_, index) => ({
-    logits: Float32Array.from(logits.subarray(index * pixels, (index + 1) * pixels)),
+    logits: new Float32Array(logits.subarray(index * pixels, (index + 1) * pixels)),
     iouScore: expectDefined(overlaps[index], "an overlap"),
     objectLogit: expectDefined(scores[index], "a score"),
     memory: {

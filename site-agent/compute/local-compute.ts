@@ -1,9 +1,8 @@
 // Computing in this process. Prepared cases are kept from one task to the next.
 
-import type { StackPredictor } from "../recipes/recipe.ts";
 import { expectRecipe } from "../work/checked-documents.ts";
 import { scoreCases } from "../work/score-version.ts";
-import { segmenterOf } from "../work/segmenter.ts";
+import { type Segmenter, segmenterOf } from "../work/segmenter.ts";
 import { CohortMemory, type SiteCohort } from "../work/site-cohort.ts";
 import { StudyError } from "../work/study-error.ts";
 import { runTraining } from "../work/training-run.ts";
@@ -128,7 +127,7 @@ class Stopwatch {
 }
 
 /** The watch goes while an answer is computed, and halts while its caller has it. */
-function watched(predict: StackPredictor, watch: Stopwatch): StackPredictor {
+function watched(predict: Segmenter["predict"], watch: Stopwatch): Segmenter["predict"] {
   return async function* timed(slices, wanted) {
     watch.go();
     for await (const answer of predict(slices, wanted)) {

@@ -15,6 +15,8 @@ export type EvidenceSet = {
   readonly partialLabels: "per-site" | "per-case";
   /** What the drafted plan is told better, as an operator would. */
   readonly preprocessing?: Partial<PreprocessingPlan>;
+  /** CT numbers that become black and white in SAM 2's image; else all that occur within organs. */
+  readonly windowHu?: { readonly low: number; readonly high: number };
   /** Side of SAM 2's image. */
   readonly imageSize: number;
   /** Slices that are refined together: as many as the longest volume has, so that none is refined twice. */
@@ -55,17 +57,20 @@ export const EVIDENCE_SETS: readonly EvidenceSet[] = [
       ...{ sliceAxis: "S", inPlaneSpacingMm: 3.9 },
       ...{ patch: { height: 64, width: 56 }, largerThanPatch: "crop" },
     },
+    // Of soft tissue: all that occurs, from air to teeth, would leave a thirtieth of the grey values to parotid beside muscle.
+    windowHu: { low: -160, high: 240 },
     imageSize: 160,
     clipSlices: 128,
     prompter: { rounds: 6, steps: 150, slices: 4 },
-    adapters: { rounds: 6, steps: 25 },
+    adapters: { rounds: 6, steps: 20 },
     diceMin: {},
   },
 ];
 
 /** What results depend on beside the seed. */
-export function settingsOf({ prompter, adapters, preprocessing, imageSize, clipSlices }: EvidenceSet) {
-  return { prompter, adapters, preprocessing: preprocessing ?? null, imageSize, clipSlices };
+export function settingsOf(set: EvidenceSet) {
+  const { prompter, adapters, imageSize, clipSlices, preprocessing = null, windowHu = null } = set;
+  return { prompter, adapters, preprocessing, windowHu, imageSize, clipSlices };
 }
 
 export type HospitalCases = SiteShare & { readonly site: string };

@@ -56,14 +56,22 @@ export async function evidenceStudy({ set, seed, data }: EvidenceOptions): Promi
       refinement: { variant: "pretrained-micro", imageSize: set.imageSize, trains: phase },
     });
     const preprocessing = { ...draft.preprocessing, ...set.preprocessing };
-    return undrafted({ ...draft, preprocessing, recipe: withClips(draft.recipe, set.clipSlices) });
+    return undrafted({ ...draft, preprocessing, recipe: fitted(draft, set) });
   };
   return { set, seed, folder, hospitals, plans: { prompter: plan("prompter"), adapters: plan("adapters") } };
 }
 
-function withClips(recipe: PlanDraft["recipe"], clipSlices: number): PlanDraft["recipe"] {
+/** The drafted recipe with the set's clips and window. */
+function fitted({ recipe, preprocessing }: PlanDraft, { clipSlices, windowHu }: EvidenceSet) {
   const config = parseRfmedsam2Config(recipe.config);
-  return { ...recipe, config: { ...config, refinement: { ...config.refinement, clipSlices } } };
+  const { normalisation } = preprocessing;
+  const normal = (hu: number): number => {
+    if (normalisation.kind !== "ct") throw new Error("a window of CT numbers is for CT");
+    return (hu - normalisation.mean) / normalisation.std;
+  };
+  const window = windowHu ? { low: normal(windowHu.low), high: normal(windowHu.high) } : config.window;
+  const refinement = { ...config.refinement, clipSlices };
+  return { ...recipe, config: { ...config, window, refinement } };
 }
 
 const NO_DIGEST = sha256("0".repeat(64));

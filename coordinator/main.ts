@@ -138,6 +138,7 @@ function addStudies(): void {
       ).choices([...Object.keys(sam2Variants)]),
     )
     .option("--image-size <number>", "side of SAM 2's image, where it is not its own", wholeNumber)
+    .option("--window-hu <low:high>", "CT numbers that are black and white in SAM 2's image, of CT alone")
     .addOption(
       new Option("--trains <part>", "what the study trains with --variant")
         .choices(["prompter", "adapters", "joint"])

@@ -53,25 +53,20 @@ export async function evidenceStudy({ set, seed, data }: EvidenceOptions): Promi
       ...{ stepsPerRound: steps, partialLabels: set.partialLabels },
       labels: set.labels.map((name, index) => ({ id: index + 1, name })),
       batchSize: phase === "prompter" ? set.prompter.slices : 1,
-      refinement: { variant: "pretrained-micro", imageSize: set.imageSize, trains: phase },
+      refinement: {
+        ...{ variant: "pretrained-micro", imageSize: set.imageSize, trains: phase },
+        ...(set.windowHu && { windowHu: set.windowHu }),
+      },
     });
     const preprocessing = { ...draft.preprocessing, ...set.preprocessing };
-    return undrafted({ ...draft, preprocessing, recipe: fitted(draft, set) });
+    return undrafted({ ...draft, preprocessing, recipe: withClips(draft.recipe, set.clipSlices) });
   };
   return { set, seed, folder, hospitals, plans: { prompter: plan("prompter"), adapters: plan("adapters") } };
 }
 
-/** The drafted recipe with the set's clips and window. */
-function fitted({ recipe, preprocessing }: PlanDraft, { clipSlices, windowHu }: EvidenceSet) {
+function withClips(recipe: PlanDraft["recipe"], clipSlices: number): PlanDraft["recipe"] {
   const config = parseRfmedsam2Config(recipe.config);
-  const { normalisation } = preprocessing;
-  const normal = (hu: number): number => {
-    if (normalisation.kind !== "ct") throw new Error("a window of CT numbers is for CT");
-    return (hu - normalisation.mean) / normalisation.std;
-  };
-  const window = windowHu ? { low: normal(windowHu.low), high: normal(windowHu.high) } : config.window;
-  const refinement = { ...config.refinement, clipSlices };
-  return { ...recipe, config: { ...config, window, refinement } };
+  return { ...recipe, config: { ...config, refinement: { ...config.refinement, clipSlices } } };
 }
 
 const NO_DIGEST = sha256("0".repeat(64));

@@ -6,6 +6,7 @@ import { siteId, studyId } from "@consilium/shared/base/brand.ts";
 import { CohortFingerprint } from "@consilium/shared/model/cohort-fingerprint.ts";
 import { draftPlan, type NetworkSize } from "@consilium/shared/model/draft-plan.ts";
 import type { Rfmedsam2Config } from "@consilium/shared/model/rfmedsam2.ts";
+import type { HuWindow } from "@consilium/shared/model/rfmedsam2-draft.ts";
 import type { Sam2VariantName } from "@consilium/shared/model/sam2-variants.ts";
 import { Type } from "typebox";
 import { Value } from "typebox/value";
@@ -26,6 +27,8 @@ export type DraftCommandOptions = {
   readonly partialLabels: "per-site" | "per-case";
   readonly variant?: Sam2VariantName;
   readonly imageSize?: number;
+  /** `LOW:HIGH` */
+  readonly windowHu?: string;
   readonly trains: Rfmedsam2Config["trains"];
   readonly seed: number;
   readonly out: string;
@@ -43,6 +46,7 @@ export function draftStudy(study: string, options: DraftCommandOptions): void {
   });
   if (sites.length < 2)
     throw new DraftError("a federation has at least two sites: give --fingerprint SITE=FILE for each");
+  const windowHu = options.windowHu === undefined ? undefined : readWindow(options.windowHu);
   const { size, partialLabels, rounds, seed, title, variant, imageSize, trains } = options;
   const plan = draftPlan({
     study: studyId(study),
@@ -55,9 +59,20 @@ export function draftStudy(study: string, options: DraftCommandOptions): void {
     stepsPerRound: options.steps,
     batchSize: options.batch,
     seed,
-    ...(variant && { refinement: { variant, imageSize: imageSize ?? null, trains } }),
+    ...(variant && {
+      refinement: { variant, imageSize: imageSize ?? null, trains, ...(windowHu && { windowHu }) },
+    }),
   });
+  if (windowHu && plan.preprocessing.normalisation.kind !== "ct")
+    throw new DraftError("--window-hu is for CT, and these are not images of CT alone");
   writeFileSync(options.out, `${JSON.stringify(plan, null, 2)}\n`);
+}
+
+function readWindow(text: string): HuWindow {
+  const [, low, high] = /^(-?[0-9]{1,5}):(-?[0-9]{1,5})$/.exec(text) ?? [];
+  const window = { low: Number(low), high: Number(high) };
+  if (window.low < window.high) return window;
+  throw new DraftError("--window-hu has the form LOW:HIGH, such as -160:240");
 }
 
 function readFingerprint(file: string): CohortFingerprint {

@@ -14,7 +14,14 @@ export type Rfmedsam2DraftOptions = {
   readonly prompter: PlainConvUNetConfig;
   readonly trains: Rfmedsam2Config["trains"];
   readonly normalisation: Normalisation;
+  /**
+   * CT numbers that become black and white in SAM 2's image, of CT alone. Without it the range of all organs' numbers: where
+   * bone or air is among them, soft organs are left with few grey values.
+   */
+  readonly windowHu?: HuWindow;
 };
+
+export type HuWindow = { readonly low: number; readonly high: number };
 
 /** Inferred: deviations from a volume's mean between which its anatomy is taken to lie. */
 const ZSCORE_WINDOW = { low: -2, high: 4 };
@@ -29,7 +36,7 @@ export function draftRfmedsam2Config(options: Rfmedsam2DraftOptions): Rfmedsam2C
     trains,
     answer: trains === "prompter" ? "prompter" : "stage-2",
     recompute: !isSmall,
-    window: windowOf(normalisation),
+    window: windowOf(normalisation, options.windowHu),
     // Small images cost little more by the batch: all of a clip's memories serve more questions.
     clip: { slices: 8, queries: isSmall ? 6 : 2, objects: 2 },
     prompts: {
@@ -62,8 +69,9 @@ export function draftRfmedsam2Config(options: Rfmedsam2DraftOptions): Rfmedsam2C
 }
 
 /** For CT the range to which intensities were cut off, as the normalised image has it. */
-function windowOf(normalisation: Normalisation): Rfmedsam2Config["window"] {
+function windowOf(normalisation: Normalisation, windowHu?: HuWindow): Rfmedsam2Config["window"] {
   if (normalisation.kind === "zscore") return ZSCORE_WINDOW;
-  const { low, high, mean, std } = normalisation;
+  const { mean, std } = normalisation;
+  const { low, high } = windowHu ?? normalisation;
   return { low: (low - mean) / std, high: (high - mean) / std };
 }

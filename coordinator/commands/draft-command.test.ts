@@ -1,0 +1,48 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
+import t, { type Test } from "tap";
+import { type DraftCommandOptions, draftStudy } from "./draft-command.ts";
+
+const fingerprint = {
+  cases: 12,
+  modality: "CT",
+  spacingMmMedian: [1, 1, 3],
+  shapeMedian: [128, 128, 90],
+  extentMmMedian: [128, 128, 270],
+  extentMmPercentile99: [140, 140, 300],
+  foreground: { mean: 100, std: 200, percentile00_5: -900, percentile99_5: 1500 },
+  labels: [{ label: 1, cases: 12 }],
+};
+
+function draft(t: Test, options: Partial<DraftCommandOptions> = {}, modality = "CT"): StudyPlan {
+  const folder = t.testdir({});
+  const [file, out] = [join(folder, "check.json"), join(folder, "plan.json")];
+  writeFileSync(file, JSON.stringify({ data: { fingerprint: { ...fingerprint, modality } } }));
+  draftStudy("organs", {
+    ...{ fingerprint: [`hospital-a=${file}`, `hospital-b=${file}`], labels: "1:liver,2:spleen", title: "" },
+    ...{ size: "small", rounds: 3, steps: 10, batch: 2, partialLabels: "per-site", trains: "joint" },
+    ...{ variant: "pretrained-micro", seed: 1, out },
+    ...options,
+  });
+  return JSON.parse(readFileSync(out, "utf8")) as StudyPlan; // Just written.
+}
+
+t.test("a plan is drafted from what the hospitals tell", (t) => {
+  const plan = draft(t);
+  t.match(plan, { study: "organs", sites: ["hospital-a", "hospital-b"], labels: [{ id: 1 }, { id: 2 }] });
+  t.match(plan.recipe, { id: "rfmedsam2", config: { window: { low: -5, high: 7 } } });
+  t.throws(() => draft(t, { labels: "liver" }), /label/);
+  t.throws(() => draft(t, { fingerprint: ["hospital-a=none.json"] }), /none.json cannot be read/);
+  t.throws(() => draft(t, { fingerprint: [] }), /at least two sites/);
+  t.end();
+});
+
+t.test("SAM 2 sees CT through the window that is asked for, in the plan's own numbers", (t) => {
+  const { recipe } = draft(t, { windowHu: "-160:240" });
+  t.match(recipe.config, { window: { low: -1.3, high: 0.7 } });
+  for (const windowHu of ["", "240", "240:-160", "0:0", "a:b", "-160:240:1"])
+    t.throws(() => draft(t, { windowHu }), /LOW:HIGH/, windowHu);
+  t.throws(() => draft(t, { windowHu: "-160:240" }, "MR"), /is for CT/);
+  t.end();
+});

@@ -41,7 +41,7 @@ export const EVIDENCE_SETS: readonly EvidenceSet[] = [
     imageSize: 192,
     clipSlices: 48,
     prompter: { rounds: 8, steps: 150, slices: 4 },
-    adapters: { rounds: 6, steps: 40 },
+    adapters: { rounds: 6, steps: 30 },
     diceMin: { anterior: 0.85, posterior: 0.83 },
   },
   {

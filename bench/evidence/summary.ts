@@ -95,26 +95,32 @@ export function stageOf(results: readonly StageResult[], stage: string): StageRe
   return found;
 }
 
+/** Of a result that was made before there was such a stage nothing is known. */
+function diceOf(results: readonly StageResult[], stage: string): Pick<StageResult, "dice" | "mean"> {
+  return results.find((result) => result.stage === stage) ?? { dice: {}, mean: Number.NaN };
+}
+
 const automatic = "automatic";
 const limit = "prompted with the truth";
 
 function rowsOf(labels: readonly string[]): Row[] {
-  const dice = ({ dice: byLabel, mean }: StageResult): number[] => [
+  const dice = ({ dice: byLabel, mean }: Pick<StageResult, "dice" | "mean">): number[] => [
     ...labels.map((label) => byLabel[label] ?? Number.NaN),
     mean,
   ];
   const federated = (words: string, stage: string, kind = automatic): Row => ({
     ...{ words, kind },
-    of: (result) => dice(stageOf(result.federated, stage)),
+    of: (result) => dice(diceOf(result.federated, stage)),
   });
   const unadapted = (words: string, stage: string, kind = automatic): Row => ({
     ...{ words, kind },
-    of: (result) => dice(stageOf(result.unadapted, stage)),
+    of: (result) => dice(diceOf(result.unadapted, stage)),
   });
   return [
     federated("prompter alone (stage 0)", "stage-0"),
     federated("stage 1", "stage-1"),
     federated("**stage 2**", "stage-2"),
+    federated("stage 2, averaged with the prompter's masks", "stage-2-averaged"),
     federated("stage 2 without M0 in steps 6 and 7", "stage-2-without-prompter-masks"),
     federated("stage 2 from boxes alone", "stage-2-boxes-only"),
     federated("stage 2, largest part of each organ", "stage-2-largest-parts"),
@@ -145,8 +151,10 @@ function summaryOf(set: EvidenceSet, results: readonly EvidenceResult[]) {
   const goals = goalsOf(set, results);
   const replaced = results.map(({ federated }) => stageOf(federated, "stage-2").objects?.shareReplaced ?? 0);
   // One seed has no spread.
-  const cell = (value: number, spread: number): string =>
-    results.length > 1 ? `${value.toFixed(3)} ± ${spread.toFixed(3)}` : value.toFixed(3);
+  const cell = (value: number, spread: number): string => {
+    if (Number.isNaN(value)) return "–";
+    return results.length > 1 ? `${value.toFixed(3)} ± ${spread.toFixed(3)}` : value.toFixed(3);
+  };
   const [first] = results;
   const text = [
     `## ${set.name}`,

@@ -57,6 +57,8 @@ export const Rfmedsam2Refinement = Type.Object(
     agreementDiceMin: Share,
     /** Predicted IoU from which it is. */
     sureScoreMin: Share,
+    /** An accepted mask replaces the prompter's, or is averaged with it as log-odds; replaces it where nothing is said. */
+    accepted: Type.Optional(Type.Union([Type.Literal("replaces"), Type.Literal("averages")])),
   },
   closed,
 );

@@ -2,7 +2,7 @@
 // being sure of itself is refused; without it, only the model's own word counts.
 
 import { overlap } from "../evaluation/overlap.ts";
-import { clampedLogit } from "../prompts/mask-logits.ts";
+import { clampedLogit, PROMPTER_LOGIT_MAX } from "../prompts/mask-logits.ts";
 
 /** "prompter": acceptance and merging may look at the prompter's masks; "model": they may not. */
 export type Arbiter = "prompter" | "model";
@@ -12,6 +12,11 @@ export type AcceptanceRule = {
   readonly agreementDiceMin: number;
   /** Predicted IoU from which the model is sure of itself. */
   readonly sureScoreMin: number;
+  /**
+   * An accepted mask replaces the prompter's, as in the paper, or is averaged with it: two networks that err in different
+   * places err less together. Only where the prompter is arbiter.
+   */
+  readonly accepted?: "replaces" | "averages";
 };
 
 /** Inferred: the paper gives no numbers. */
@@ -47,6 +52,14 @@ function diceOf(a: Uint8Array, b: Uint8Array): number {
     if (value !== 0 && other !== 0) counts.both += 1;
   });
   return overlap(counts)?.dice ?? 0;
+}
+
+/** The mean of both as log-odds, of which neither may be surer than the prompter can be. */
+export function averagedLogits(refined: Float32Array, probabilities: Float32Array): Float32Array {
+  return refined.map((logit, pixel) => {
+    const own = Math.min(Math.max(logit, -PROMPTER_LOGIT_MAX), PROMPTER_LOGIT_MAX);
+    return (own + clampedLogit(probabilities[pixel] ?? 0)) / 2;
+  });
 }
 
 /** Small, so that a kept mask wins over background and loses to every other object that is surer. */

@@ -7,7 +7,14 @@ import { maskWhere } from "../prompts/mask-where.ts";
 import { classMask, type PrompterOutput, probabilityPlane } from "../prompts/prompter-output.ts";
 import { resizedPlane } from "../prompts/resize-plane.ts";
 import { pixelsOf, type SliceSize } from "../prompts/slice-size.ts";
-import { type AcceptanceRule, type Arbiter, keptLogits, type Verdict, verdictOn } from "./acceptance.ts";
+import {
+  type AcceptanceRule,
+  type Arbiter,
+  averagedLogits,
+  keptLogits,
+  type Verdict,
+  verdictOn,
+} from "./acceptance.ts";
 import type { ObjectResult } from "./object-result.ts";
 import { FEEDBACK_LOGIT_MAX } from "./refinement-plan.ts";
 
@@ -72,9 +79,11 @@ function judged(
   const initial = classMask(output.classes, output, result);
   const { iouScore, objectLogit } = result;
   const verdict = verdictOn({ refined, initial, iouScore, objectLogit }, arbiter, acceptance);
-  if (verdict === "accepted") return { verdict, plane: refinedLogits };
-  if (arbiter === "model") return { verdict, plane: null };
-  return { verdict, plane: keptLogits(probabilityPlane(output, result), initial) };
+  if (arbiter === "model") return { verdict, plane: verdict === "accepted" ? refinedLogits : null };
+  const probabilities = probabilityPlane(output, result);
+  if (verdict !== "accepted") return { verdict, plane: keptLogits(probabilities, initial) };
+  const averages = acceptance?.accepted === "averages";
+  return { verdict, plane: averages ? averagedLogits(refinedLogits, probabilities) : refinedLogits };
 }
 
 /** Pixels without a winner, where the prompter is sure of an object that the model was not asked about. */

@@ -149,6 +149,20 @@ t.test(
   },
 );
 
+t.test("an accepted mask may be averaged with the prompter's, where that has a word", async (t) => {
+  const averages = { agreementDiceMin: 0.3, sureScoreMin: 0.5, accepted: "averages" } as const;
+  const merged = (logits: Float32Array, arbiter: "prompter" | "model" = "prompter") => {
+    const grid = { height: 2, width: 2 };
+    const options = { slice: 0, maskGrid: grid, arbiter, acceptance: averages };
+    return [...mergedSlice([result({ logits })], output, options).logits.subarray(4, 8)];
+  };
+  const own = [Math.log(4), -Math.log(9), -Math.log(9), -Math.log(9)]; // Of class 1: .8, .1, .1, .1.
+  const expected = [2, 2, -2, 30].map((logit, pixel) => (Math.min(logit, 10) + (own[pixel] ?? 0)) / 2);
+  const rounded = (values: readonly number[]): string[] => values.map((value) => value.toFixed(5));
+  t.strictSame(rounded(merged(Float32Array.of(2, 2, -2, 30))), rounded(expected));
+  t.strictSame(merged(Float32Array.of(2, 2, -2, 30), "model"), [2, 2, -2, 30], "else it stands for itself");
+});
+
 t.test(
   "a refused object keeps the prompter's mask, or nothing where the prompter may not speak",
   async (t) => {

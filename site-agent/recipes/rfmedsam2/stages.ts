@@ -9,7 +9,7 @@ import { filledBoxLabels } from "../../prompts/pixel-box.ts";
 import { prompterPrompts } from "../../prompts/prompter-prompts.ts";
 import { pixelsOf, type StackSize } from "../../prompts/slice-size.ts";
 import { type TruthPromptKind, truthPrompt } from "../../prompts/truth-prompts.ts";
-import type { Arbiter } from "../../refinement/acceptance.ts";
+import type { AcceptanceRule, Arbiter } from "../../refinement/acceptance.ts";
 import { mergedClip, refineClip, refineRuns } from "../../refinement/refine-clip.ts";
 import type { RefinedObject } from "../../refinement/refine-objects.ts";
 import { type StitchedSlice, Stitcher } from "../../refinement/stitching.ts";
@@ -79,8 +79,8 @@ async function automaticAnswers(
   const merge = merger(model, one, tally);
   return new Map([
     ["stage-0", prompterLogits(one)],
-    ["stage-1", merge("stage-1", stageOne, "prompter")],
-    ["stage-2", merge("stage-2", stageTwo, "prompter")],
+    ["stage-1", merge("stage-1", stageOne, { arbiter: "prompter" })],
+    ["stage-2", merge("stage-2", stageTwo, { arbiter: "prompter" })],
   ]);
 }
 
@@ -121,22 +121,20 @@ async function windowAnswers(
   ]);
   runs.forEach(({ source, prompts: own }, index) => {
     const run = expectDefined(refined[index], "a run");
-    for (const { name, of, arbiter } of STAGES[source]) answers.set(name, merge(name, run[of], arbiter));
+    for (const { name, of, ...judging } of STAGES[source]) answers.set(name, merge(name, run[of], judging));
     if (source === "truth-boxes") answers.set("filled-truth-boxes", filled(own, output));
   });
   return answers;
 }
 
-type NamedStage = {
-  readonly name: string;
-  readonly of: keyof RefinedObject;
-  readonly arbiter: Arbiter;
-};
+type Judging = { readonly arbiter: Arbiter; readonly accepted?: NonNullable<AcceptanceRule["accepted"]> };
+type NamedStage = Judging & { readonly name: string; readonly of: keyof RefinedObject };
 
 const STAGES: Readonly<Record<PromptSource, readonly NamedStage[]>> = {
   prompter: [
     { name: "stage-1", of: "stageOne", arbiter: "prompter" },
     { name: "stage-2", of: "stageTwo", arbiter: "prompter" },
+    { name: "stage-2-averaged", of: "stageTwo", arbiter: "prompter", accepted: "averages" },
     { name: "stage-2-without-prompter-masks", of: "stageTwo", arbiter: "model" },
   ],
   "prompter-boxes": [
@@ -158,11 +156,11 @@ const SHARE_MIN = 1e-30;
 /** Of a pixel within a filled box; outside, and of background, it is lower by as much. */
 const FILLED_LOGIT = 10;
 
-type Merge = (stage: string, results: RefinedObject["stageOne"], arbiter: Arbiter) => Float32Array;
+type Merge = (stage: string, results: RefinedObject["stageOne"], judging: Judging) => Float32Array;
 
 function merger({ config, sizes }: Rfmedsam2, { output }: RefinedWindow, tally: StageTally): Merge {
-  return (stage, results, arbiter) => {
-    const merging = { maskGrid: sizes.maskGrid, arbiter, acceptance: config.refinement };
+  return (stage, results, { arbiter, ...rule }) => {
+    const merging = { maskGrid: sizes.maskGrid, arbiter, acceptance: { ...config.refinement, ...rule } };
     const { logits, decisions } = mergedClip(results, output, merging);
     for (const { verdict } of decisions) tally(stage, verdict === "accepted");
     return logits;

@@ -4,6 +4,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { PreprocessingPlan } from "@consilium/shared/model/preprocessing-plan.ts";
+import type { HuWindow } from "@consilium/shared/model/rfmedsam2-draft.ts";
 import { namedShares, type SiteShare } from "../../test/demo/site-shares.ts";
 
 export type EvidenceSet = {
@@ -16,7 +17,7 @@ export type EvidenceSet = {
   /** What the drafted plan is told better, as an operator would. */
   readonly preprocessing?: Partial<PreprocessingPlan>;
   /** CT numbers that become black and white in SAM 2's image; else all that occur within organs. */
-  readonly windowHu?: { readonly low: number; readonly high: number };
+  readonly windowHu?: HuWindow;
   /** Side of SAM 2's image. */
   readonly imageSize: number;
   /** Slices that are refined together: as many as the longest volume has, so that none is refined twice. */

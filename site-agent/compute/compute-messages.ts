@@ -1,8 +1,7 @@
 // What the agent and the process that computes say to each other. Tasks come from the agent itself; answers come from a
 // process that runs native code, and are checked.
 
-import type { ParameterSpec } from "@consilium/shared/model/parameter-manifest.ts";
-import { elementCount } from "@consilium/shared/model/parameter-manifest.ts";
+import { elementCount, type ParameterSpec } from "@consilium/shared/model/parameter-manifest.ts";
 import { BackendStatement } from "@consilium/shared/protocol/documents.ts";
 import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";

@@ -1,6 +1,6 @@
 // Computing in a process of its own, seen from the agent: it is started for the first task, kept for the next ones with
 // the cases that it has prepared, and ended when none has come for a while. It may end at any moment: then the task has
-// failed, and the next one starts another process. It writes nothing to the disk, so nothing is lost.
+// failed, and the next one starts another process. It keeps nothing on the disk, so nothing is lost.
 
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";

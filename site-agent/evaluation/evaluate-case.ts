@@ -2,6 +2,7 @@
 // in the case are left out: there is nothing to compare them with.
 
 import { assert } from "@consilium/shared/base/assert.ts";
+import { maskWhere } from "@consilium/shared/base/mask-where.ts";
 import { isSameGrid } from "../data/grid.ts";
 import type { Labelmap } from "../data/volume.ts";
 import { overlap, overlapCounts } from "./overlap.ts";
@@ -55,7 +56,5 @@ export function evaluateCase(
 }
 
 function maskOf(labels: Uint8Array, label: number): Uint8Array {
-  const mask = new Uint8Array(labels.length);
-  for (let index = 0; index < labels.length; index += 1) if (labels[index] === label) mask[index] = 1;
-  return mask;
+  return maskWhere(labels, (value) => value === label);
 }

@@ -2,7 +2,7 @@
 // scikit-image's default and in the prompts of SAM-Med2D.
 
 import { assert } from "@consilium/shared/base/assert.ts";
-import { maskWhere } from "./mask-where.ts";
+import { maskWhere } from "@consilium/shared/base/mask-where.ts";
 import type { StackSize } from "./slice-size.ts";
 
 /** `components` numbers from 1 in the order of their first voxel, 0 outside; `sizes[n - 1]` are the voxels of `n`. */

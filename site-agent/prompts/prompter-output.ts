@@ -2,7 +2,7 @@
 // the simulated prompts of training and stage 0 of refinement begin here.
 
 import { assert } from "@consilium/shared/base/assert.ts";
-import { maskWhere } from "./mask-where.ts";
+import { maskWhere } from "@consilium/shared/base/mask-where.ts";
 import { pixelsOf, type SliceSize, type StackSize } from "./slice-size.ts";
 
 export type PrompterOutput = StackSize & {

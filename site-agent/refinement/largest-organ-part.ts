@@ -1,8 +1,8 @@
 // Keeps of every organ its largest connected part in three dimensions. It helps where each organ is one piece and harms
 // where it is not, so results are reported with and without it.
 
+import { maskWhere } from "@consilium/shared/base/mask-where.ts";
 import { largestComponent } from "../prompts/connected-components.ts";
-import { maskWhere } from "../prompts/mask-where.ts";
 import type { StackSize } from "../prompts/slice-size.ts";
 
 /** @param classes [depth, height, width], 0 is background @returns a copy */

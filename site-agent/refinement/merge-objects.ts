@@ -2,8 +2,8 @@
 // above it wins. A pixel that nobody claims may go to the prompter where the prompter saw an object too small to ask about.
 
 import { assert } from "@consilium/shared/base/assert.ts";
+import { maskWhere } from "@consilium/shared/base/mask-where.ts";
 import { clampedLogit } from "../prompts/mask-logits.ts";
-import { maskWhere } from "../prompts/mask-where.ts";
 import { classMask, type PrompterOutput, probabilityPlane } from "../prompts/prompter-output.ts";
 import { resizedPlane } from "../prompts/resize-plane.ts";
 import { pixelsOf, type SliceSize } from "../prompts/slice-size.ts";

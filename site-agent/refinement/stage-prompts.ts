@@ -1,8 +1,8 @@
 // What the model is asked in each stage, in pixels of its own image: in stage 1 the prompter's boxes and masks, in stage
 // 2 the box of what stage 1 found and its logits.
 
+import { maskWhere } from "@consilium/shared/base/mask-where.ts";
 import { largestComponent } from "../prompts/connected-components.ts";
-import { maskWhere } from "../prompts/mask-where.ts";
 import { inModelPixels, type ModelPrompt, type ObjectPrompt } from "../prompts/object-prompt.ts";
 import { type PixelBox, tightBox, widenedBox } from "../prompts/pixel-box.ts";
 import type { ModelSizes } from "../prompts/prompter-prompts.ts";

@@ -1,5 +1,5 @@
 // A mask from numbers. A loop, because `Uint8Array.from` with a function walks an iterator and takes many times as long,
-// and refinement makes masks of every answer.
+// and refinement and scoring make masks of every answer.
 
 /** 1 where a number is in, else 0. */
 export function maskWhere(

@@ -23,6 +23,9 @@ export const BackendReport = Type.Object(
 );
 export type BackendReport = Static<typeof BackendReport>;
 
+/** Why a backend was passed over. */
+export type ProbeFailure = { readonly unusable: string };
+
 /** One line for the log and the status page. It says loudly when no GPU computes. */
 export function describeBackend({ name, version, devices, isGpu }: BackendReport): string {
   const where = `${name} ${version} on ${devices.join(", ")}`;

@@ -1,7 +1,12 @@
 import t from "tap";
 import { BackendError } from "./backend-error.ts";
-import { type BackendName, type BackendReport, describeBackend } from "./backend-report.ts";
-import { chooseBackend, type ProbeFailure, probeInChild } from "./choose-backend.ts";
+import {
+  type BackendName,
+  type BackendReport,
+  describeBackend,
+  type ProbeFailure,
+} from "./backend-report.ts";
+import { chooseBackend, probeInChild } from "./choose-backend.ts";
 import { runSelfTest } from "./self-test.ts";
 import { expectShape } from "./shape.ts";
 import { loadBackendPackage, tf } from "./tensors.ts";

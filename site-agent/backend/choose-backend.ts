@@ -1,13 +1,13 @@
-// Which backend trains: the first of the preferred ones that starts and computes right gradients. Each is tried in a
-// child process first, because a native library that does not fit the machine ends the process that loads it.
+// Which backend trains: the first of the preferred ones that starts and computes right gradients. Those that load a
+// native library are tried in a child process first: one that does not fit the machine ends the process that loads it.
 
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { Type } from "typebox";
 import { Value } from "typebox/value";
 import { BackendError } from "./backend-error.ts";
-import { BACKEND_NAMES, type BackendName, BackendReport } from "./backend-report.ts";
-import { startBackend } from "./start-backend.ts";
+import { BACKEND_NAMES, type BackendName, BackendReport, type ProbeFailure } from "./backend-report.ts";
+import { startBackend, tryBackend } from "./start-backend.ts";
 
 /** A first load of native libraries from a slow disk takes its time. */
 export const PROBE_MS_MAX = 120_000;
@@ -16,8 +16,6 @@ const Unusable = Type.Object({ unusable: Type.String({ maxLength: 2000 }) }, { a
 
 const PROBE_FILE = fileURLToPath(new URL("./probe-backend.ts", import.meta.url));
 
-/** Why a backend was passed over. */
-export type ProbeFailure = { readonly unusable: string };
 export type Probe = (name: BackendName) => Promise<BackendReport | ProbeFailure>;
 
 export type BackendChoice = {
@@ -62,9 +60,10 @@ function whyUnusable(answer: BackendReport | ProbeFailure, isChoice: boolean): s
   return answer.selfTest.passed ? undefined : `wrong results for ${answer.selfTest.failures.join(", ")}`;
 }
 
-/** A package that is not there needs no process to say so. */
+/** A package that is not there needs no process to say so, and one without native code none that it could end. */
 async function probeInstalled(name: BackendName): Promise<BackendReport | ProbeFailure> {
-  return isInstalled(name) ? probeInChild(name) : { unusable: "its package is not installed" };
+  if (!isInstalled(name)) return { unusable: "its package is not installed" };
+  return name === "wasm" || name === "cpu" ? tryBackend(name) : probeInChild(name);
 }
 
 function isInstalled(name: BackendName): boolean {

@@ -4,7 +4,7 @@
 import { execFile } from "node:child_process";
 import { cpus } from "node:os";
 import { promisify } from "node:util";
-import type { BackendName, BackendReport } from "./backend-report.ts";
+import type { BackendName, BackendReport, ProbeFailure } from "./backend-report.ts";
 import { runSelfTest } from "./self-test.ts";
 import { loadBackendPackage, tf } from "./tensors.ts";
 import { installTrainingKernels } from "./wasm-kernels/install.ts";
@@ -27,6 +27,21 @@ type NativeBackend = {
 export async function startBackend(name: BackendName): Promise<BackendReport> {
   const { version, devices, isGpu } = await started(name);
   return { name, version: version.slice(0, TEXT_LENGTH_MAX), devices, isGpu, selfTest: await runSelfTest() };
+}
+
+/** The same, with what was thrown as the reason. It never rejects. */
+export async function tryBackend(name: BackendName): Promise<BackendReport | ProbeFailure> {
+  try {
+    return await startBackend(name);
+  } catch (error) {
+    return { unusable: reasonOf(error) };
+  }
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return "it could not be started";
+  if ("code" in error && error.code === "ERR_MODULE_NOT_FOUND") return "its package is not installed";
+  return error.message.split("\n")[0]?.trim() ?? "it could not be started";
 }
 
 type Started = Pick<BackendReport, "version" | "devices" | "isGpu">;

@@ -5,8 +5,7 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { MiB } from "@consilium/shared/base/units.ts";
-import type { BackendName, BackendReport } from "../backend/backend-report.ts";
-import type { ProbeFailure } from "../backend/choose-backend.ts";
+import type { BackendName, BackendReport, ProbeFailure } from "../backend/backend-report.ts";
 import { compileAddon, findCompiler } from "./compile-addon.ts";
 import { type FetchTools, fetchFile, hasDigest, missingFiles, takeBrought } from "./fetch-files.ts";
 import { NativeError } from "./native-error.ts";

@@ -6,43 +6,15 @@ once in double precision, which is what every single-precision result is held ag
 """
 
 import json
-import struct
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from tensor_bundles import gradients_of, read_bundle, write_bundle
+from timed_steps import time_steps
 
 SMOOTH = 1e-5
-NULL_SHARE = 1e-5
-WARM_UPS = 2
-
-
-def read_bundle(path):
-    content = path.read_bytes()
-    (length,) = struct.unpack("<Q", content[:8])
-    header = json.loads(content[8 : 8 + length])
-    header.pop("__metadata__", None)
-    tensors = {}
-    for name, entry in header.items():
-        start, end = (8 + length + place for place in entry["data_offsets"])
-        values = np.frombuffer(content[start:end], dtype=np.float32).reshape(entry["shape"])
-        tensors[name] = torch.from_numpy(values.copy())
-    return tensors
-
-
-def write_bundle(path, tensors):
-    header, parts, place = {}, [], 0
-    for name, tensor in tensors.items():
-        values = tensor.detach().contiguous().numpy().tobytes()
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [place, place + len(values)]}
-        place += len(values)
-        parts.append(values)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(parts))
 
 
 def network(config):
@@ -84,21 +56,6 @@ def supervised_loss(outputs, classes, levels):
     return sum(losses)
 
 
-def error_l2(found, expected):
-    """The largest relative L2 error of a gradient; what differs by rounding of the largest one has none."""
-    largest = max(value.norm() for value in expected.values())
-    errors = [0.0]
-    for name, value in expected.items():
-        difference = (found[name] - value).norm()
-        if difference > NULL_SHARE * largest:
-            errors.append((difference / value.norm()).item())
-    return max(errors)
-
-
-def gradients_of(model):
-    return {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
-
-
 def opened(folder):
     task = json.loads((folder / "task.json").read_text())
     model = network(task["config"])
@@ -113,7 +70,7 @@ def reference(folder):
     task, model, images, classes = opened(folder)
     loss = supervised_loss(model.double()(images.double()), classes, task["levels"])
     loss.backward()
-    write_bundle(folder / "gradients.safetensors", {name: value.float() for name, value in gradients_of(model).items()})
+    write_bundle(folder / "gradients.safetensors", gradients_of(model.named_parameters()))
     print(json.dumps({"loss": loss.item()}))
 
 
@@ -122,28 +79,8 @@ def main(folder, threads, runs, layout):
     task, model, images, classes = opened(folder)
     if layout == "channels_last":
         model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=task["learningRate"], weight_decay=task["weightDecay"])
-    seconds, walls, first = [], [], None
-    for run in range(WARM_UPS + runs):
-        cpu, wall = time.process_time(), time.perf_counter()
-        optimiser.zero_grad(set_to_none=True)
-        loss = supervised_loss(model(images), classes, task["levels"])
-        loss.backward()
-        if first is None:
-            first = loss.item()
-            gradient_error = error_l2(gradients_of(model), read_bundle(folder / "gradients.safetensors"))
-        torch.nn.utils.clip_grad_norm_(model.parameters(), task["gradientNormL2Max"])
-        optimiser.step()
-        if run >= WARM_UPS:
-            seconds.append(time.process_time() - cpu)
-            walls.append(time.perf_counter() - wall)
-    print(json.dumps({
-        "loss": first,
-        "gradientError": gradient_error,
-        "cpuSeconds": sorted(seconds)[len(seconds) // 2],
-        "wallSeconds": min(walls),
-        "version": torch.__version__,
-    }))
+    loss_of = lambda: supervised_loss(model(images), classes, task["levels"])
+    time_steps(folder, task, list(model.named_parameters()), loss_of, runs)
 
 
 if sys.argv[2] == "reference":

@@ -16,7 +16,7 @@ export type Refined = Pick<Parameters<typeof draftRfmedsam2Config>[0], "variant"
 export const SLICES_OF_TWO = { slices: 2, queries: 1, objects: 1 };
 const STEPS = 6;
 
-function unet(features: number): PlainConvUNetConfig {
+export function unet(features: number): PlainConvUNetConfig {
   const stages = [0, 1, 2, 3];
   return {
     inputChannels: 1,

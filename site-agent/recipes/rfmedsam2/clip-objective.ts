@@ -3,9 +3,7 @@
 // the model looks at together, so that little of memory grows with the clip. With a prompter in training its loss is added.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
-import { chunks } from "@consilium/shared/base/chunks.ts";
 import { Prng } from "@consilium/shared/base/prng.ts";
-import { disposeOnError } from "../../backend/dispose-on-error.ts";
 import { tf } from "../../backend/tensors.ts";
 import type { MaskLossSettings } from "../../models/sam2/mask-losses.ts";
 import type { FrameMemory } from "../../models/sam2/memory-bank.ts";
@@ -20,13 +18,12 @@ import { ADAPTER_LOSS } from "../../training/promptable-losses.ts";
 import { type CompiledGradients, sliceGradients } from "../../training/slice-objective.ts";
 import { classIndices, classTable, type TrainingSlice } from "../../training/training-slice.ts";
 import type { Objective, TrainingMaterial } from "../recipe.ts";
-import { type ClipGradients, FeatureGradients, type QuestionTargets } from "./clip-gradients.ts";
+import { type AskedSlice, addQuestions } from "./add-questions.ts";
+import type { ClipGradients, QuestionTargets } from "./clip-gradients.ts";
 import { ClipPort } from "./clip-port.ts";
 import { type ClipQuestion, clipQuestions } from "./clip-questions.ts";
-import type { Asking } from "./frame-question.ts";
-import { disposeFeatures, type Rfmedsam2 } from "./model.ts";
+import type { Rfmedsam2 } from "./model.ts";
 import { prompterOnClip } from "./prompter-clip.ts";
-import { batchesOf } from "./question-batch.ts";
 import { refinementPlanOf } from "./refinement-plan-of.ts";
 
 export type ObjectiveGradients = {
@@ -87,30 +84,17 @@ async function addClip(
   const prompts = simulatedClipPrompts({ truth, prompter, drawnClasses }, simulation);
   const port = new ClipPort(model, clip);
   const kept: FrameMemory[] = [];
-  const features = new FeatureGradients();
   try {
     const { queries, objects } = config.clip;
     const keep = (memory: FrameMemory): void => void kept.push(memory);
     const asking = { model: port, size: truth, plan, prng, queries, objects, keep };
     const questions = await clipQuestions(prompts, asking);
-    const asked = port.questions(stageQuestions(questions, config.loss.stages));
-    for (const batch of batchesOf(asked, model.batching)) {
-      const targets = targetsOf(batch, { truth, model, count: questions.length });
-      const found = disposeOnError(() => gradients.ofQuestions(batch, clip.length, targets));
-      sum.add(found.adapters, found.loss);
-      const slices = batch.map(({ of }) => of.slice);
-      features.add(found.features, slices);
-      disposeFeatures(found.features);
-    }
-    port.dispose(); // The image encoder is differentiated by itself.
-    for (const slices of chunks(features.slices(), model.slicesAtOnce)) {
-      const images = slices.map((slice) => expectDefined(clip[slice], "slice of the clip"));
-      const own = slices.map((slice) => features.of(slice));
-      sum.add(disposeOnError(() => gradients.ofImages(images, own)).adapters);
-    }
+    addQuestions(sum, stageQuestions(questions, config.loss.stages), {
+      ...{ model, gradients, slices: clip, port },
+      targetsOf: (asked) => targetsOf(asked, { truth, model, count: questions.length }),
+    });
   } finally {
     port.dispose();
-    features.dispose();
     for (const memory of kept) port.release(memory);
   }
 }
@@ -125,11 +109,7 @@ function truthOf(clip: readonly TrainingSlice[], labels: readonly number[]): Tru
   return { depth: clip.length, height, width, classes };
 }
 
-type StageQuestion = Asking & {
-  readonly classIndex: number;
-  readonly slice: number;
-  readonly weight: number;
-};
+type StageQuestion = AskedSlice & { readonly classIndex: number; readonly weight: number };
 
 /** Every question in both stages, as far as it has them. @param weights of the stages */
 function stageQuestions(
@@ -153,11 +133,7 @@ export function clipLossSettings({ config: { loss } }: Rfmedsam2): MaskLossSetti
 type TargetOptions = { readonly truth: TruthStack; readonly model: Rfmedsam2; readonly count: number };
 
 /** Every one of `count` questions counts the same in the loss, as its stage is weighed. */
-function targetsOf(
-  batch: readonly { readonly of: StageQuestion }[],
-  { truth, model, count }: TargetOptions,
-): QuestionTargets {
-  const asked = batch.map(({ of }) => of);
+function targetsOf(asked: readonly StageQuestion[], { truth, model, count }: TargetOptions): QuestionTargets {
   return { masks: targetMasks(truth, asked, model), counts: asked.map(({ weight }) => weight / count) };
 }
 

@@ -15,7 +15,7 @@ import { replaceFile } from "../site-agent/store/durable-file.ts";
 import type { WeightValues } from "../site-agent/work/weights-file.ts";
 import { EVIDENCE_SETS, settingsOf } from "./evidence/data-sets.ts";
 import { scoreAnswer, scoreStagesFrom } from "./evidence/scoring.ts";
-import { evidenceStudy, startWeights, withoutAdapters } from "./evidence/study.ts";
+import { evidenceStudy, startWeights, withoutTrained } from "./evidence/study.ts";
 import { summarise } from "./evidence/summary.ts";
 import {
   claimFolder,
@@ -68,13 +68,15 @@ async function opened(setName: string, seed: number, out: string): Promise<Evide
   return { place, start, cases, backend: `${backend.name} ${backend.version}` };
 }
 
-/** The federated model, and what it is without its adapters. */
+/** The federated model, what it is without its adapters, and SAM 2 before any fine-tuning behind the same prompter. */
 async function federatedScores({ start, cases, place }: Evidence) {
   const weights = await trainFederated(start, cases, place);
   const federated = await scoreStagesFrom(PROMPT_SOURCES, { name: "federated", weights }, place);
-  const bare = { name: "unadapted", weights: withoutAdapters(weights, start) };
+  const bare = { name: "unadapted", weights: withoutTrained(["adapters"], weights, start) };
   const unadapted = await scoreStagesFrom(["prompter", "truth-boxes"], bare, place);
-  return { federated, unadapted };
+  const first = { name: "untrained", weights: withoutTrained(["sam2", "adapters"], weights, start) };
+  const untrained = await scoreStagesFrom(["truth-boxes"], first, place);
+  return { federated, unadapted, untrained };
 }
 
 /** Each hospital's own model, and that of all cases together. */

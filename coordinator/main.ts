@@ -144,6 +144,10 @@ function addStudies(): void {
         .choices(["prompter", "adapters", "joint"])
         .default("joint"),
     )
+    .option(
+      "--decoder-rate <share>",
+      "train SAM 2's mask decoder with its adapters, at this share of their learning rate, such as 0.2",
+    )
     .option("--seed <number>", "of the training", wholeNumber, 1)
     .requiredOption("--out <file>", "where the plan goes")
     .action((id: string, options: DraftCommandOptions) => {

@@ -20,6 +20,8 @@ export type EvidenceSet = {
   readonly windowHu?: HuWindow;
   /** Side of SAM 2's image. */
   readonly imageSize: number;
+  /** At which share of the adapters' learning rate SAM 2's mask decoder is trained with them. */
+  readonly decoderRateShare: number;
   /** Slices that are refined together: as many as the longest volume has, so that none is refined twice. */
   readonly clipSlices: number;
   /** Rounds and steps of a round: of the prompter, then of the adapters. */
@@ -39,6 +41,7 @@ export const EVIDENCE_SETS: readonly EvidenceSet[] = [
     // SAM 2's masks have a quarter of its image's size: at its own 128 pixels, copying the prompter's masks through that grid
     // alone costs .008 Dice, at 192 pixels .001.
     imageSize: 192,
+    decoderRateShare: 0.2,
     clipSlices: 48,
     prompter: { rounds: 8, steps: 150, slices: 4 },
     adapters: { rounds: 6, steps: 30 },
@@ -60,6 +63,7 @@ export const EVIDENCE_SETS: readonly EvidenceSet[] = [
     // Of soft tissue: all that occurs, from air to teeth, would leave a thirtieth of the grey values to parotid beside muscle.
     windowHu: { low: -160, high: 240 },
     imageSize: 160,
+    decoderRateShare: 0.2,
     clipSlices: 128,
     prompter: { rounds: 6, steps: 150, slices: 4 },
     adapters: { rounds: 6, steps: 20 },
@@ -69,8 +73,9 @@ export const EVIDENCE_SETS: readonly EvidenceSet[] = [
 
 /** What results depend on beside the seed. */
 export function settingsOf(set: EvidenceSet) {
-  const { prompter, adapters, imageSize, clipSlices, preprocessing = null, windowHu = null } = set;
-  return { prompter, adapters, preprocessing, windowHu, imageSize, clipSlices };
+  const { prompter, adapters, imageSize, decoderRateShare, clipSlices } = set;
+  const { preprocessing = null, windowHu = null } = set;
+  return { prompter, adapters, preprocessing, windowHu, imageSize, decoderRateShare, clipSlices };
 }
 
 export type HospitalCases = SiteShare & { readonly site: string };

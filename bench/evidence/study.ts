@@ -9,6 +9,7 @@ import { draftPlan, type PlanDraft } from "@consilium/shared/model/draft-plan.ts
 import { parseRfmedsam2Config, type Rfmedsam2Config } from "@consilium/shared/model/rfmedsam2.ts";
 import {
   initialRfmedsam2Weights,
+  type Rfmedsam2Part,
   rfmedsam2Parameters,
 } from "@consilium/shared/model/rfmedsam2-parameters.ts";
 import { sam2Parameters } from "@consilium/shared/model/sam2-parameters.ts";
@@ -55,6 +56,7 @@ export async function evidenceStudy({ set, seed, data }: EvidenceOptions): Promi
       batchSize: phase === "prompter" ? set.prompter.slices : 1,
       refinement: {
         ...{ variant: "pretrained-micro", imageSize: set.imageSize, trains: phase },
+        decoderRateShare: set.decoderRateShare,
         ...(set.windowHu && { windowHu: set.windowHu }),
       },
     });
@@ -98,12 +100,16 @@ export async function startWeights({ plans, seed }: EvidenceStudy): Promise<Weig
   return weights;
 }
 
-/** The same with its adapters as they start: they change nothing. */
-export function withoutAdapters(weights: WeightValues, start: WeightValues): WeightValues {
+/** The same with some parts as they start; adapters change nothing then. */
+export function withoutTrained(
+  parts: readonly Rfmedsam2Part[],
+  weights: WeightValues,
+  start: WeightValues,
+): WeightValues {
   return new Map(
     [...weights].map(([name, values]) => [
       name,
-      name.startsWith("adapters.") ? expectDefined(start.get(name), name) : values,
+      parts.some((part) => name.startsWith(`${part}.`)) ? expectDefined(start.get(name), name) : values,
     ]),
   );
 }

@@ -20,8 +20,10 @@ export type EvidenceResult = {
     readonly validation: number;
   }[];
   readonly federated: readonly StageResult[];
-  /** The federated prompter with adapters that change nothing. */
+  /** The federated model with adapters that change nothing. */
   readonly unadapted: readonly StageResult[];
+  /** SAM 2 as it came. Absent where it was not trained: it is the one without adapters then. */
+  readonly untrained?: readonly StageResult[];
   readonly pooled: StageResult;
   readonly alone: readonly (StageResult & { readonly site: string })[];
 };
@@ -134,7 +136,10 @@ function rowsOf(labels: readonly string[]): Row[] {
     { words: "stage 2, pooled training", kind: automatic, of: ({ pooled }) => dice(pooled) },
     federated("filled prompter boxes", "filled-prompter-boxes", "no model"),
     federated("filled boxes of the truth", "filled-truth-boxes", "no model"),
-    unadapted("boxes of the truth, before any fine-tuning", "truth-boxes-stage-1", limit),
+    {
+      ...{ words: "boxes of the truth, before any fine-tuning", kind: limit },
+      of: ({ untrained, unadapted: bare }) => dice(diceOf(untrained ?? bare, "truth-boxes-stage-1")),
+    },
     federated("boxes of the truth, stage 1", "truth-boxes-stage-1", limit),
     federated("boxes of the truth, stage 2", "truth-boxes-stage-2", limit),
     federated("points of the truth, stage 1", "truth-points-stage-1", limit),

@@ -204,7 +204,7 @@ async function differentiate({
   gradients,
   task: { size, batch },
 }: Differentiating): Promise<Differentiated> {
-  const sum = new GradientSum(model.adapterTensors());
+  const sum = new GradientSum(model.refinerTensors());
   for (let clip = 0; clip < batch; clip += 1) {
     const slices = [0, 1].map((frame) => drawnSlice(size, { frame, clip }));
     const objects = [0, 1].map((frame) => ellipseOf(size, { frame, clip }));

@@ -38,6 +38,14 @@ t.test("a plan is drafted from what the hospitals tell", (t) => {
   t.end();
 });
 
+t.test("SAM 2's mask decoder is trained where it is asked for, and else stays frozen", (t) => {
+  t.match(draft(t, { decoderRate: "0.2" }).recipe.config, { maskDecoder: { learningRateShare: 0.2 } });
+  t.notHas(draft(t).recipe.config, { maskDecoder: {} });
+  for (const decoderRate of ["", "0", "1.5", "-0.2", "a fifth", "1e-1"])
+    t.throws(() => draft(t, { decoderRate }), /share of the learning rate/, decoderRate);
+  t.end();
+});
+
 t.test("SAM 2 sees CT through the window that is asked for, in the plan's own numbers", (t) => {
   const { recipe } = draft(t, { windowHu: "-160:240" });
   t.match(recipe.config, { window: { low: -1.3, high: 0.7 } });

@@ -30,6 +30,8 @@ export type DraftCommandOptions = {
   /** `LOW:HIGH` */
   readonly windowHu?: string;
   readonly trains: Rfmedsam2Config["trains"];
+  /** Above 0, at most 1. */
+  readonly decoderRate?: string;
   readonly seed: number;
   readonly out: string;
 };
@@ -47,6 +49,7 @@ export function draftStudy(study: string, options: DraftCommandOptions): void {
   if (sites.length < 2)
     throw new DraftError("a federation has at least two sites: give --fingerprint SITE=FILE for each");
   const windowHu = options.windowHu === undefined ? undefined : readWindow(options.windowHu);
+  const decoderRateShare = options.decoderRate === undefined ? undefined : readShare(options.decoderRate);
   const { size, partialLabels, rounds, seed, title, variant, imageSize, trains } = options;
   const plan = draftPlan({
     study: studyId(study),
@@ -60,12 +63,22 @@ export function draftStudy(study: string, options: DraftCommandOptions): void {
     batchSize: options.batch,
     seed,
     ...(variant && {
-      refinement: { variant, imageSize: imageSize ?? null, trains, ...(windowHu && { windowHu }) },
+      refinement: {
+        ...{ variant, imageSize: imageSize ?? null, trains },
+        ...(windowHu && { windowHu }),
+        ...(decoderRateShare !== undefined && { decoderRateShare }),
+      },
     }),
   });
   if (windowHu && plan.preprocessing.normalisation.kind !== "ct")
     throw new DraftError("--window-hu is for CT, and these are not images of CT alone");
   writeFileSync(options.out, `${JSON.stringify(plan, null, 2)}\n`);
+}
+
+function readShare(text: string): number {
+  const share = /^[0-9]*\.?[0-9]+$/.test(text) ? Number(text) : Number.NaN;
+  if (share > 0 && share <= 1) return share;
+  throw new DraftError("--decoder-rate is a share of the learning rate, above 0 and at most 1, such as 0.2");
 }
 
 function readWindow(text: string): HuWindow {

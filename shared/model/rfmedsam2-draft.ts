@@ -13,6 +13,8 @@ export type Rfmedsam2DraftOptions = {
   readonly imageSize: number | null;
   readonly prompter: PlainConvUNetConfig;
   readonly trains: Rfmedsam2Config["trains"];
+  /** Trains SAM 2's mask decoder too, at this share of the adapters' learning rate. */
+  readonly decoderRateShare?: number;
   readonly normalisation: Normalisation;
   /**
    * CT numbers that become black and white in SAM 2's image, of CT alone. Without it the range of all organs' numbers: where
@@ -27,13 +29,14 @@ export type HuWindow = { readonly low: number; readonly high: number };
 const ZSCORE_WINDOW = { low: -2, high: 4 };
 
 export function draftRfmedsam2Config(options: Rfmedsam2DraftOptions): Rfmedsam2Config {
-  const { variant, imageSize, prompter, trains, normalisation } = options;
+  const { variant, imageSize, prompter, trains, decoderRateShare, normalisation } = options;
   const isSmall = variant.endsWith("micro");
   return {
     sam2: { variant, imageSize },
     adapters: RFMEDSAM2_ADAPTERS,
     prompter,
     trains,
+    ...(decoderRateShare !== undefined && { maskDecoder: { learningRateShare: decoderRateShare } }),
     answer: trains === "prompter" ? "prompter" : "stage-2",
     recompute: !isSmall,
     window: windowOf(normalisation, options.windowHu),

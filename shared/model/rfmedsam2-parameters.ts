@@ -13,6 +13,8 @@ import { initialSam2Weights } from "./sam2-weights.ts";
 export const rfmedsam2Parts = ["prompter", "sam2", "adapters"] as const;
 export type Rfmedsam2Part = (typeof rfmedsam2Parts)[number];
 
+const MASK_DECODER = "sam_mask_decoder.";
+
 /** All tensors, part by part. */
 export function rfmedsam2Parameters(config: Rfmedsam2Config): ParameterSpec[] {
   const sam2 = sam2Of(config);
@@ -26,15 +28,31 @@ export function rfmedsam2Parameters(config: Rfmedsam2Config): ParameterSpec[] {
 /** The tensors of an update, in their order. */
 export function rfmedsam2Trainable(config: Rfmedsam2Config): ParameterSpec[] {
   const prompter = within("prompter", plainConvUNetTrainable(config.prompter));
-  const adapters = within("adapters", adapterParameters(config.adapters, sam2Of(config)));
+  const refiner = [
+    ...maskDecoderTrained(config),
+    ...within("adapters", adapterParameters(config.adapters, sam2Of(config))),
+  ];
   switch (config.trains) {
     case "prompter":
       return prompter;
     case "adapters":
-      return adapters;
+      return refiner;
     case "joint":
-      return [...prompter, ...adapters];
+      return [...prompter, ...refiner];
   }
+}
+
+/** The trained tensors whose learning rate is a share of the plan's, by name. */
+export function rfmedsam2LearningRateShares(config: Rfmedsam2Config): ReadonlyMap<string, number> {
+  const share = config.maskDecoder?.learningRateShare ?? 1;
+  return new Map(maskDecoderTrained(config).map(({ name }) => [name, share]));
+}
+
+/** None where the plan leaves the mask decoder frozen. */
+function maskDecoderTrained(config: Rfmedsam2Config): ParameterSpec[] {
+  if (!config.maskDecoder || config.trains === "prompter") return [];
+  const own = sam2Parameters(sam2Of(config)).filter(({ name }) => name.startsWith(MASK_DECODER));
+  return within("sam2", own);
 }
 
 /** One array per tensor, in the order of `rfmedsam2Parameters`, the same on every machine. */
@@ -74,6 +92,14 @@ export function partWeights(
     [...weights].flatMap(([name, values]) =>
       name.startsWith(prefix) ? [[name.slice(prefix.length), values] as const] : [],
     ),
+  );
+}
+
+/** The tensors of one part under the part's own names. */
+export function partSpecs(specs: readonly ParameterSpec[], part: Rfmedsam2Part): ParameterSpec[] {
+  const prefix = `${part}.`;
+  return specs.flatMap((spec) =>
+    spec.name.startsWith(prefix) ? [{ ...spec, name: spec.name.slice(prefix.length) }] : [],
   );
 }
 

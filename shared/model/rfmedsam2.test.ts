@@ -8,7 +8,12 @@ import type { PlainConvUNetConfig } from "./plain-conv-unet.ts";
 import { findArchitecture, manifestDigest } from "./recipe-architectures.ts";
 import { parseRfmedsam2Config, type Rfmedsam2Config, sam2Of } from "./rfmedsam2.ts";
 import { draftRfmedsam2Config } from "./rfmedsam2-draft.ts";
-import { partWeights, rfmedsam2Parameters, rfmedsam2Trainable } from "./rfmedsam2-parameters.ts";
+import {
+  partWeights,
+  rfmedsam2LearningRateShares,
+  rfmedsam2Parameters,
+  rfmedsam2Trainable,
+} from "./rfmedsam2-parameters.ts";
 import { sam2Parameters } from "./sam2-parameters.ts";
 import type { Sam2VariantName } from "./sam2-variants.ts";
 import { initialSam2Weights } from "./sam2-weights.ts";
@@ -61,6 +66,30 @@ t.test("a plan finds the recipe by name, and its update holds what the phase tra
   t.ok(all.includes("adapters.image_encoder.trunk.blocks.0.attn.adapter.fc2.weight"));
   t.ok(all.includes("prompter.encoder.stages.0.0.convs.0.conv.weight"));
 });
+
+t.test(
+  "with the mask decoder in training an update holds its tensors before those of the adapters",
+  async (t) => {
+    const maskDecoder = { learningRateShare: 0.2 };
+    t.equal(parameterCount(rfmedsam2Trainable(record({ maskDecoder }, "tiny"))), 1_621_656 + 4_215_109);
+    const names = rfmedsam2Trainable(record({ trains: "joint", maskDecoder })).map(({ name }) => name);
+    t.strictSame([...new Set(names.map((name) => name.split(".")[0]))], ["prompter", "sam2", "adapters"]);
+    const decoder = names.filter((name) => name.startsWith("sam2."));
+    t.ok(decoder.every((name) => name.startsWith("sam2.sam_mask_decoder.")));
+    t.strictSame(
+      [...rfmedsam2LearningRateShares(record({ maskDecoder }))],
+      decoder.map((name) => [name, 0.2]),
+    );
+    const prompter = record({ trains: "prompter", answer: "prompter", maskDecoder });
+    t.strictSame(
+      rfmedsam2Trainable(prompter),
+      rfmedsam2Trainable(record({ trains: "prompter", answer: "prompter" })),
+    );
+    t.equal(rfmedsam2LearningRateShares(record()).size, 0);
+    for (const learningRateShare of [0, -1, 1.01, Number.NaN])
+      t.throws(() => record({ maskDecoder: { learningRateShare } }), { code: "rfmedsam2.config-malformed" });
+  },
+);
 
 t.test("table 2.4: the paper's adapters for SAM 2.1 tiny are 1,621,656 numbers", async (t) => {
   t.equal(parameterCount(rfmedsam2Trainable(record({}, "tiny"))), 1_621_656);

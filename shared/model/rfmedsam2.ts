@@ -41,6 +41,10 @@ export const Rfmedsam2Config = Type.Object(
     prompter: PlainConvUNetConfig,
     /** What an update holds. Everything else is frozen and comes from the start version. */
     trains: Type.Union([Type.Literal("prompter"), Type.Literal("adapters"), Type.Literal("joint")]),
+    /** SAM 2's mask decoder is trained with its adapters, at this share of their learning rate. Without it, it is frozen. */
+    maskDecoder: Type.Optional(
+      Type.Object({ learningRateShare: Type.Number({ exclusiveMinimum: 0, maximum: 1 }) }, closed),
+    ),
     /** Whose answer a prediction is, and what a round's evaluation scores. */
     answer: Type.Union([Type.Literal("prompter"), Type.Literal("stage-1"), Type.Literal("stage-2")]),
     /** Blocks of SAM 2 are computed again in the backward pass: half as much time again, far less memory. */

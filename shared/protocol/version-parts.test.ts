@@ -42,6 +42,13 @@ t.test("the parts of a recipe are its weights file, cut between them", async (t)
       expected,
     );
   }
+  const maskDecoder = { learningRateShare: 0.5 };
+  const withDecoder = recipeParts(architecture, smallRfmedsam2({ trains: "adapters", maskDecoder }));
+  t.strictSame(
+    withDecoder.filter(({ isTrained }) => isTrained).map(({ part }) => part),
+    ["sam2", "adapters"],
+    "a trained mask decoder makes another SAM 2",
+  );
   const whole = architectureOf("unet-prompter");
   t.notOk(hasParts(whole));
   t.match(recipeParts(whole, smallConfig), [{ part: "prompter", prefix: "", isTrained: true }]);

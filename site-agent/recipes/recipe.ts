@@ -13,7 +13,10 @@ import type { SegmentationTarget } from "../training/losses.ts";
 import type { TrainingSlice } from "../training/training-slice.ts";
 
 /** The tensors that training changes, in the order of the delta, wherever a model keeps them. */
-export type TrainedParameters = Pick<Parameters, "trainable" | "trainableNames" | "export" | "replace">;
+export type TrainedParameters = Pick<Parameters, "trainable" | "trainableNames" | "export" | "replace"> & {
+  /** Those that learn at a share of the plan's rate. */
+  readonly learningRateShares?: ReadonlyMap<string, number>;
+};
 
 /** A loss and its gradients, one for every trainable tensor in their order; they belong to the caller. */
 export type Differentiated = { readonly value: tf.Scalar; readonly grads: readonly tf.Tensor[] };

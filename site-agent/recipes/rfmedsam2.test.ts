@@ -107,6 +107,34 @@ t.test(
   },
 );
 
+t.test("the mask decoder learns with the adapters, more slowly, and is handed over with them", async (t) => {
+  const before = tf.memory().numTensors;
+  const share = 0.25;
+  for (const trains of ["adapters", "joint"] as const) {
+    const config = smallRfmedsam2({ trains, maskDecoder: { learningRateShare: share } });
+    const base = smallRfmedsam2Weights(config);
+    const { weights } = await trained(config, 1);
+    t.strictSame(
+      [...weights.keys()],
+      rfmedsam2.trainable(config).map(({ name }) => name),
+    );
+    const largestChange = (prefix: string): number =>
+      Math.max(
+        ...[...weights]
+          .filter(([name]) => name.startsWith(prefix))
+          .map(([name, values]) =>
+            Math.max(...values.map((value, index) => Math.abs(value - (base.get(name)?.[index] ?? 0)))),
+          ),
+      );
+    // The first step of AdamW moves every number that has a gradient by the learning rate.
+    const near = (found: number, expected: number, part: string) =>
+      t.ok(Math.abs(found / expected - 1) < 0.01, `${trains}, ${part}: ${found}`);
+    near(largestChange("sam2.sam_mask_decoder.output_upscaling."), share * PLAN.learningRate, "decoder");
+    near(largestChange("adapters."), PLAN.learningRate, "adapters");
+    t.equal(tf.memory().numTensors, before);
+  }
+});
+
 t.test("the same seed gives the same weights, bit for bit, and another seed others", async (t) => {
   const [first, again, other] = [
     await trained(smallRfmedsam2(), 2),

@@ -38,6 +38,8 @@ export type AdamWUpdate = {
   /** One for every value. */
   readonly gradients: Tensors;
   readonly learningRate: number;
+  /** Of the learning rate, for some values by name. */
+  readonly learningRateShares?: ReadonlyMap<string, number>;
   /** Multiplies every gradient, which is how a norm is clipped. */
   readonly gradientScale: number;
 };
@@ -46,11 +48,10 @@ export type AdamWUpdate = {
 export function updateAdamW(
   plan: AdamWPlan,
   state: AdamWState,
-  { values, gradients, learningRate, gradientScale }: AdamWUpdate,
+  { values, gradients, learningRate, learningRateShares, gradientScale }: AdamWUpdate,
 ): { readonly values: Tensors; readonly state: AdamWState } {
   const { beta1, beta2, epsilon, weightDecay } = plan;
   const step = state.step + 1;
-  const rate = learningRate / (1 - beta1 ** step);
   const root = 1 / Math.sqrt(1 - beta2 ** step);
   const newValues = new Map<string, tf.Tensor>();
   const [first, second] = [new Map<string, tf.Tensor>(), new Map<string, tf.Tensor>()];
@@ -61,7 +62,9 @@ export function updateAdamW(
       first: expectDefined(state.first.get(name), `first moment of ${name}`),
       second: expectDefined(state.second.get(name), `second moment of ${name}`),
     };
-    const keep = value.rank > 1 ? 1 - learningRate * weightDecay : 1;
+    const own = learningRate * (learningRateShares?.get(name) ?? 1);
+    const keep = value.rank > 1 ? 1 - own * weightDecay : 1;
+    const rate = own / (1 - beta1 ** step);
     const stepped = stepTensor(inputs, { beta1, beta2, keep, rate, root, epsilon, gradientScale });
     newValues.set(name, stepped.value);
     first.set(name, stepped.first);

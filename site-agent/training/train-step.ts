@@ -59,7 +59,11 @@ export async function stepWith(
     );
     const gradientScale = Math.min(1, plan.gradientNormL2Max / (gradientNormL2 + NORM_EPSILON));
     const { learningRate } = plan;
-    const update = { values, gradients, learningRate, gradientScale };
+    const { learningRateShares } = parameters;
+    const update = {
+      ...{ values, gradients, learningRate, gradientScale },
+      ...(learningRateShares && { learningRateShares }),
+    };
     const updated = disposeOnError(() => updateAdamW(plan, state, update));
     disposeAdamW(state);
     parameters.replace(updated.values);

@@ -33,7 +33,7 @@ export function addQuestions<Asked extends AskedSlice>(
     for (const batch of batchesOf(port.questions(asked), model.batching)) {
       const targets = targetsOf(batch.map(({ of }) => of));
       const found = disposeOnError(() => gradients.ofQuestions(batch, slices.length, targets));
-      sum.add(found.adapters, found.loss);
+      sum.add(found.refiner, found.loss);
       const about = batch.map(({ of }) => of.slice);
       features.add(found.features, about);
       disposeFeatures(found.features);
@@ -42,7 +42,7 @@ export function addQuestions<Asked extends AskedSlice>(
     for (const some of chunks(features.slices(), model.slicesAtOnce)) {
       const images = some.map((slice) => expectDefined(slices[slice], "slice of the clip"));
       const own = some.map((slice) => features.of(slice));
-      sum.add(disposeOnError(() => gradients.ofImages(images, own)).adapters);
+      sum.add(disposeOnError(() => gradients.ofImages(images, own)).refiner);
     }
   } finally {
     features.dispose();

@@ -14,8 +14,8 @@ import { disposeFeatures, type Rfmedsam2, type SliceImage } from "./model.ts";
 import { featuresOf, filledUp, namedFeatures, type SliceQuestion } from "./question-batch.ts";
 
 export type PartGradients = {
-  /** Of the adapters' tensors, in their order; none where the part does not depend on one. */
-  readonly adapters: readonly (tf.Tensor | undefined)[];
+  /** Of the tensors that training changes in SAM 2 and its adapters, in their order; none where the part does not depend on one. */
+  readonly refiner: readonly (tf.Tensor | undefined)[];
 };
 
 export type QuestionGradients = PartGradients & {
@@ -71,7 +71,7 @@ export class ClipGradients {
         counts: tf.tensor2d(shares, [count, 1]),
       });
       const loss = expectDefined(found["loss"], "the loss") as tf.Scalar; // As it was named.
-      return { loss, adapters: this.#adapterGradients(found), features: featuresOf(found) };
+      return { loss, refiner: this.#refinerGradients(found), features: featuresOf(found) };
     });
   }
 
@@ -85,7 +85,7 @@ export class ClipGradients {
         images: this.#model.images(filledUp(slices, count)),
         ...joined([...gradients, ...missing]),
       });
-      return { adapters: this.#adapterGradients(found) };
+      return { refiner: this.#refinerGradients(found) };
     });
   }
 
@@ -103,12 +103,12 @@ export class ClipGradients {
       const { total } = maskLosses(answer, truth, this.#settings, counts as tf.Tensor2D); // As given above.
       return tf.mul(total, truth.shape[0]); // A sum, not a mean.
     };
-    const adapters = this.#model.adapterTensors();
-    const { value, grads } = gradientsOf(loss, [...adapters, ...Object.values(features)]);
-    const own = grads.slice(adapters.length);
+    const refiner = this.#model.refinerTensors();
+    const { value, grads } = gradientsOf(loss, [...refiner, ...Object.values(features)]);
+    const own = grads.slice(refiner.length);
     return {
       loss: value,
-      ...numbered(grads.slice(0, adapters.length)),
+      ...numbered(grads.slice(0, refiner.length)),
       ...Object.fromEntries(
         Object.entries(features).map(([name, tensor], index) => [name, own[index] ?? tf.zerosLike(tensor)]),
       ),
@@ -124,13 +124,13 @@ export class ClipGradients {
       );
       return tf.addN(each) as tf.Scalar; // A sum of scalars.
     };
-    const { value, grads } = gradientsOf(product, this.#model.adapterTensors());
+    const { value, grads } = gradientsOf(product, this.#model.refinerTensors());
     value.dispose();
     return numbered(grads);
   }
 
-  #adapterGradients(found: tf.NamedTensorMap): (tf.Tensor | undefined)[] {
-    return this.#model.adapterTensors().map((_, index) => found[gradientName(index)]);
+  #refinerGradients(found: tf.NamedTensorMap): (tf.Tensor | undefined)[] {
+    return this.#model.refinerTensors().map((_, index) => found[gradientName(index)]);
   }
 }
 

@@ -44,7 +44,7 @@ export function clipObjective(
   const prng = Prng.labelled(seed, "prompts");
   return async () => {
     const clips = sampler.draw(batchSize).map((clip) => view(clip, augmentation));
-    const sum = new GradientSum(model.adapterTensors());
+    const sum = new GradientSum(model.refinerTensors());
     try {
       for (const clip of clips) await addClip(sum, clip, { model, gradients, labels, prng });
       const adapters = sum.finish(1 / clips.length);

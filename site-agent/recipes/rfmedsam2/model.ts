@@ -4,7 +4,12 @@
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { chunks } from "@consilium/shared/base/chunks.ts";
 import { type Rfmedsam2Config, sam2Of } from "@consilium/shared/model/rfmedsam2.ts";
-import { partWeights, rfmedsam2Trainable } from "@consilium/shared/model/rfmedsam2-parameters.ts";
+import {
+  partSpecs,
+  partWeights,
+  rfmedsam2LearningRateShares,
+  rfmedsam2Trainable,
+} from "@consilium/shared/model/rfmedsam2-parameters.ts";
 import { embeddingSize, type Sam2Config } from "@consilium/shared/model/sam2.ts";
 import {
   type CompiledStep,
@@ -78,14 +83,20 @@ export class Rfmedsam2 {
     this.prompter = new PlainConvUNet(config.prompter, partWeights(weights, "prompter"));
     const adapters = new Sam2Adapters(config.adapters, this.sam2Config, partWeights(weights, "adapters"));
     this.#adapters = adapters;
+    const trained = rfmedsam2Trainable(config);
     this.#sam2 = new Sam2(this.sam2Config, partWeights(weights, "sam2"), {
+      trainable: partSpecs(trained, "sam2"),
       hooks: adapters.hooks,
       recompute: config.recompute,
       weights: (own) => adapters.updated(own),
     });
-    const names = rfmedsam2Trainable(config).map(({ name }) => name);
-    const parts = { prompter: this.prompter.parameters, adapters: adapters.parameters };
-    this.parameters = new PartedParameters(names, parts);
+    const names = trained.map(({ name }) => name);
+    const parts = {
+      prompter: this.prompter.parameters,
+      sam2: this.#sam2.parameters,
+      adapters: adapters.parameters,
+    };
+    this.parameters = new PartedParameters(names, rfmedsam2LearningRateShares(config), parts);
     const options = {
       reads: () => this.weightTensors(),
       onWarning: (warning: CompileWarning): void => this.#onWarning?.(warning),
@@ -105,9 +116,11 @@ export class Rfmedsam2 {
     this.#onWarning = onWarning;
   }
 
-  /** The tensors of the adapters, whether or not training changes them. */
-  adapterTensors(): tf.Tensor[] {
-    return [...this.#adapters.parameters.trainable().values()];
+  /** What training changes in SAM 2 and its adapters, in the order of an update. */
+  refinerTensors(): tf.Tensor[] {
+    return [this.#sam2.parameters, this.#adapters.parameters].flatMap((parameters) => [
+      ...parameters.trainable().values(),
+    ]);
   }
 
   /** Every tensor that SAM 2 and its adapters compute with, for compiled computations. */

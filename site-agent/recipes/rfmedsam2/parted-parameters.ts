@@ -6,11 +6,17 @@ import type { TrainedParameters } from "../recipe.ts";
 
 export class PartedParameters implements TrainedParameters {
   readonly trainableNames: readonly string[];
+  readonly learningRateShares: ReadonlyMap<string, number>;
   readonly #parts: ReadonlyMap<string, TrainedParameters>;
 
-  /** @param names of all parts' trained tensors, in the order of an update */
-  constructor(names: readonly string[], parts: Readonly<Record<string, TrainedParameters>>) {
+  /** @param names of all parts' trained tensors, in the order of an update @param shares of the learning rate, by name */
+  constructor(
+    names: readonly string[],
+    shares: ReadonlyMap<string, number>,
+    parts: Readonly<Record<string, TrainedParameters>>,
+  ) {
     this.trainableNames = names;
+    this.learningRateShares = shares;
     this.#parts = new Map(Object.entries(parts));
   }
 

@@ -109,7 +109,7 @@ t.test("nor a gradient, where it counts nothing", async (t) => {
       const given = { candidates: bareMasks, ious, objectScores };
       return tf.mul(maskLosses(given, targets, ADAPTER_LOSS, counts).total, count);
     };
-    const { grads } = tf.engine().gradients(loss, model.adapterTensors(), undefined, true);
+    const { grads } = tf.engine().gradients(loss, model.refinerTensors(), undefined, true);
     return grads.flatMap((gradient: tf.Tensor | undefined) =>
       gradient ? [gradient.dataSync() as Float32Array] : [],
     );

@@ -66,7 +66,7 @@ export const EVIDENCE_SETS: readonly EvidenceSet[] = [
     decoderRateShare: 0.2,
     clipSlices: 128,
     prompter: { rounds: 6, steps: 150, slices: 4 },
-    adapters: { rounds: 6, steps: 20 },
+    adapters: { rounds: 6, steps: 30 },
     diceMin: {},
   },
 ];

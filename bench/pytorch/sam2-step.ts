@@ -18,6 +18,7 @@ import { sam2Layout } from "../../site-agent/models/sam2/sam2-layout.ts";
 import type { PixelBox } from "../../site-agent/prompts/pixel-box.ts";
 import type { Differentiated } from "../../site-agent/recipes/recipe.ts";
 import { type AskedSlice, addQuestions } from "../../site-agent/recipes/rfmedsam2/add-questions.ts";
+import { ClipEncoding } from "../../site-agent/recipes/rfmedsam2/clip-encoding.ts";
 import { ClipGradients } from "../../site-agent/recipes/rfmedsam2/clip-gradients.ts";
 import { clipLossSettings } from "../../site-agent/recipes/rfmedsam2/clip-objective.ts";
 import { ClipPort } from "../../site-agent/recipes/rfmedsam2/clip-port.ts";
@@ -25,7 +26,7 @@ import { Rfmedsam2 } from "../../site-agent/recipes/rfmedsam2/model.ts";
 import { ADAMW_DEFAULTS } from "../../site-agent/training/adamw.ts";
 import { GradientSum } from "../../site-agent/training/gradient-sum.ts";
 import type { TrainingSlice } from "../../site-agent/training/training-slice.ts";
-import { unet } from "../steps/plans.ts";
+import { SLICES_OF_TWO, unet } from "../steps/plans.ts";
 import { readFloats, writeFloats } from "./environment.ts";
 import type { OpenedStep, PyTorchStep } from "./step.ts";
 
@@ -64,6 +65,7 @@ function configOf(pixels: number): Rfmedsam2Config {
     ...draftRfmedsam2Config({ ...size, prompter: unet(8), normalisation }),
     sam2: { ...tiny, maskDecoder: { ...tiny.maskDecoder, dynamicMultimask: null } },
     recompute: false,
+    clip: SLICES_OF_TWO,
   });
 }
 
@@ -209,13 +211,14 @@ async function differentiate({
     const slices = [0, 1].map((frame) => drawnSlice(size, { frame, clip }));
     const objects = [0, 1].map((frame) => ellipseOf(size, { frame, clip }));
     const [first, second] = objects.map((object) => ({ box: boxOf(object), points: [], maskLogits: null }));
-    const port = new ClipPort(model, slices);
+    const encoding = new ClipEncoding(model, gradients);
+    const port = new ClipPort(model, slices, { encoder: encoding });
     const alone: AskedSlice = { slice: 0, prompt: first ?? null, memories: [] };
     const [answer] = await port.decode([alone]);
     const { memory } = expectDefined(answer, "an answer");
     const remembered = { slice: 0, isConditioning: true, slot: 0, distance: 1, memory };
     addQuestions(sum, [alone, { slice: 1, prompt: second ?? null, memories: [remembered] }], {
-      ...{ model, gradients, slices, port },
+      ...{ model, gradients, encoding, slices, port },
       targetsOf: (asked) => ({
         masks: Float32Array.from(
           asked.flatMap(({ slice }) => targetOf(expectDefined(objects[slice], "slice"), size)),
@@ -224,6 +227,7 @@ async function differentiate({
       }),
     });
     port.release(memory);
+    encoding.dispose();
   }
   return sum.finish(1 / batch);
 }

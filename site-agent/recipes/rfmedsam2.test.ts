@@ -298,7 +298,7 @@ t.test("questions of one form are answered together as they are one by one", asy
     ...{ slice, prompt: prompt(2 * slice, slice === 3 ? null : mask), memories: [] },
   }));
   t.strictSame(
-    batchesOf(firsts, { countMax: 2, fillsUp: false }).map((batch) => batch.map(({ slice }) => slice)),
+    batchesOf(firsts, { countMax: 2, framesStep: null }).map((batch) => batch.map(({ slice }) => slice)),
     [[0, 1], [2], [3]],
     "as many as fit, of one form",
   );

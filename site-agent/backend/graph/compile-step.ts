@@ -39,6 +39,8 @@ export type CompileOptions = {
    * in every call. Asked for only where it is compiled.
    */
   readonly reads?: () => tf.NamedTensorMap;
+  /** Names of inputs that are not known yet when `begin` computes what does not depend on them. */
+  readonly later?: readonly string[];
   readonly onWarning?: (warning: CompileWarning) => void;
 };
 
@@ -49,13 +51,25 @@ export type CompiledStep<Outputs extends tf.NamedTensorMap> = {
    *               same names in every call
    */
   run(inputs: tf.NamedTensorMap): Outputs;
+  /**
+   * The outputs that depend on no later input, and what the others need of what was computed for them. Null where there is
+   * no graph that is trusted: nothing was computed then.
+   * @param inputs without the later ones
+   */
+  begin(inputs: tf.NamedTensorMap): { readonly outputs: Partial<Outputs>; readonly begun: BegunStep } | null;
+  /** The outputs that depend on later inputs; all of them where the graph is gone. @param inputs as for `run` */
+  finish(begun: BegunStep, inputs: tf.NamedTensorMap): Partial<Outputs>;
   dispose(): void;
 };
+
+/** The tensors belong to whoever began. */
+export type BegunStep = { readonly form: string; readonly tensors: readonly tf.Tensor[] };
 
 export function compileStep<Outputs extends tf.NamedTensorMap>(
   compute: (inputs: tf.NamedTensorMap) => Outputs,
   options: CompileOptions,
 ): CompiledStep<Outputs> {
+  const { later = [] } = options;
   const eagerly = (inputs: tf.NamedTensorMap): Outputs => tf.tidy(() => compute(inputs));
   /** By form, least recently used first; null where eager execution is all there is. */
   const sessions = new Map<string, Session | null>();
@@ -65,7 +79,7 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
     options.onWarning?.({ code, step: options.name, reason });
   };
 
-  const begin = (backend: NativeBackend, form: string, inputs: tf.NamedTensorMap): Outputs => {
+  const record = (backend: NativeBackend, form: string, inputs: tf.NamedTensorMap): Outputs => {
     for (const [oldest, session] of sessions) {
       if (sessions.size < FORMS_MAX) break;
       session?.close();
@@ -74,14 +88,15 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
     let recorded: RecordedStep;
     let outputs: Outputs;
     try {
-      [recorded, outputs] = recordedEagerly(backend, inputs, compute);
+      [recorded, outputs] = recordedEagerly(backend, inputs, later, compute);
     } catch (error) {
       if (!(error instanceof RecordingError)) throw error;
       giveUp(form, error.code, error.message);
       return eagerly(inputs);
     }
     try {
-      sessions.set(form, new Session(backend, recorded));
+      const formBefore = formOf(withoutNames(inputs, later));
+      sessions.set(form, new Session(backend, recorded, formBefore));
     } catch (error) {
       giveUp(form, "graph.not-loaded", error instanceof Error ? error.message : String(error));
     }
@@ -90,7 +105,7 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
 
   const compare = (session: Session, form: string, inputs: tf.NamedTensorMap): Outputs => {
     const expected = eagerly(inputs);
-    const found = session.run(inputs);
+    const found = later.length === 0 ? session.run(inputs) : session.inHalves(inputs);
     const error = largestError(expected, found);
     tf.dispose(found);
     if (error > ERROR_MAX) giveUp(form, "graph.differs", `relative L2 error ${error.toExponential(1)}`);
@@ -98,19 +113,37 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
     return expected;
   };
 
+  const run = (given: tf.NamedTensorMap): Outputs => {
+    const backend = nativeBackend();
+    if (!backend) return eagerly(given);
+    const inputs = { ...options.reads?.(), ...given };
+    const form = formOf(inputs);
+    const session = sessions.get(form);
+    if (session === undefined) return record(backend, form, inputs);
+    sessions.delete(form);
+    sessions.set(form, session);
+    if (session === null) return eagerly(inputs);
+    if (session.comparisonsLeft > 0) return compare(session, form, inputs);
+    return session.run(inputs) as Outputs; // Under the names that the computation gave.
+  };
+
   return {
-    run(given) {
-      const backend = nativeBackend();
-      if (!backend) return eagerly(given);
+    run,
+    begin(given) {
+      if (!nativeBackend()) return null;
       const inputs = { ...options.reads?.(), ...given };
-      const form = formOf(inputs);
+      const formBefore = formOf(inputs);
+      for (const [form, session] of sessions) {
+        if (session?.formBefore !== formBefore || session.comparisonsLeft > 0) continue;
+        const { outputs, tensors } = session.begin(inputs);
+        return { outputs: outputs as Partial<Outputs>, begun: { form, tensors } }; // Under the computation's names.
+      }
+      return null;
+    },
+    finish({ form, tensors }, given) {
       const session = sessions.get(form);
-      if (session === undefined) return begin(backend, form, inputs);
-      sessions.delete(form);
-      sessions.set(form, session);
-      if (session === null) return eagerly(inputs);
-      if (session.comparisonsLeft > 0) return compare(session, form, inputs);
-      return session.run(inputs) as Outputs; // Under the names that the computation gave.
+      if (!session) return run(given);
+      return session.finish(tensors, { ...options.reads?.(), ...given }) as Partial<Outputs>; // As above.
     },
     dispose() {
       for (const session of sessions.values()) session?.close();
@@ -122,20 +155,25 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
 /** A graph that TensorFlow has loaded. */
 class Session {
   comparisonsLeft = COMPARED_CALLS;
+  /** Of the inputs that are not later. */
+  readonly formBefore: string;
   readonly #backend: NativeBackend;
   readonly #id: number;
-  readonly #inputs: readonly string[];
-  readonly #infos: readonly { readonly name: string }[];
-  readonly #outputs: readonly string[];
-  readonly #outputsInGraph: readonly string[];
+  readonly #inputs: RecordedStep["inputs"];
+  readonly #outputs: RecordedStep["outputs"];
+  readonly #halves: RecordedStep["halves"];
 
   /** @throws what TensorFlow says of a graph that it cannot load */
-  constructor(backend: NativeBackend, { savedModel, inputs, outputs }: RecordedStep) {
+  constructor(
+    backend: NativeBackend,
+    { savedModel, inputs, outputs, halves }: RecordedStep,
+    formBefore: string,
+  ) {
     this.#backend = backend;
-    this.#inputs = [...inputs.keys()];
-    this.#infos = [...inputs.values()].map((name) => ({ name }));
-    this.#outputs = [...outputs.keys()];
-    this.#outputsInGraph = [...outputs.values()];
+    this.formBefore = formBefore;
+    this.#inputs = inputs;
+    this.#outputs = outputs;
+    this.#halves = halves;
     // TensorFlow reads a folder and nothing else. It is for this process alone, and gone when it has been read.
     const folder = mkdtempSync(join(tmpdir(), "consilium-graph-"));
     try {
@@ -147,18 +185,66 @@ class Session {
   }
 
   run(inputs: tf.NamedTensorMap): tf.NamedTensorMap {
-    return tf.tidy(() => {
-      const given = this.#inputs.map((name) => {
-        const tensor = expectDefined(inputs[name], `input ${name}`);
-        return isStillInJavaScript(this.#backend, tensor.dataId)
-          ? ownedByTensorFlow(this.#backend, tensor)
-          : tensor;
-      });
-      const found = this.#backend.runSavedModel(this.#id, given, this.#infos, this.#outputsInGraph);
-      return Object.fromEntries(
-        this.#outputs.map((name, index) => [name, expectDefined(found[index], `output ${name}`)]),
-      );
+    return tf.tidy(() => this.#named(this.#fetch(this.#fed(inputs), [...this.#outputs.values()])));
+  }
+
+  /** The same, as `begin` and `finish` compute it. */
+  inHalves(inputs: tf.NamedTensorMap): tf.NamedTensorMap {
+    const { outputs, tensors } = this.begin(inputs);
+    try {
+      return { ...outputs, ...this.finish(tensors, inputs) };
+    } finally {
+      tf.dispose(tensors);
+    }
+  }
+
+  /** TensorFlow computes what is asked for and nothing else. */
+  begin(inputs: tf.NamedTensorMap): { outputs: tf.NamedTensorMap; tensors: tf.Tensor[] } {
+    const { first, crossing } = this.#halves;
+    const [outputs, tensors] = [{} as tf.NamedTensorMap, [] as tf.Tensor[]];
+    tf.tidy(() => {
+      const found = this.#fetch(this.#fed(inputs), [...first, ...crossing]);
+      Object.assign(outputs, this.#named(found));
+      tensors.push(...crossing.map((name) => expectDefined(found.get(name), name)));
+      for (const tensor of [...Object.values(outputs), ...tensors]) tf.keep(tensor);
     });
+    return { outputs, tensors };
+  }
+
+  /** TensorFlow takes any tensor of the graph as given, and computes nothing that only led to it. */
+  finish(tensors: readonly tf.Tensor[], inputs: tf.NamedTensorMap): tf.NamedTensorMap {
+    const { second, crossing } = this.#halves;
+    return tf.tidy(() => {
+      const known = crossing.map((name, index) => [name, expectDefined(tensors[index], name)] as const);
+      return this.#named(this.#fetch(new Map([...this.#fed(inputs), ...known]), second));
+    });
+  }
+
+  /** By names in the graph. */
+  #fed(inputs: tf.NamedTensorMap): Map<string, tf.Tensor> {
+    const given = Object.entries(inputs).map(([name, tensor]) => {
+      const isWaiting = isStillInJavaScript(this.#backend, tensor.dataId);
+      return [
+        expectDefined(this.#inputs.get(name), `input ${name}`),
+        isWaiting ? ownedByTensorFlow(this.#backend, tensor) : tensor,
+      ] as const;
+    });
+    return new Map(given);
+  }
+
+  #fetch(fed: ReadonlyMap<string, tf.Tensor>, names: readonly string[]): Map<string, tf.Tensor> {
+    const infos = [...fed.keys()].map((name) => ({ name }));
+    const found = this.#backend.runSavedModel(this.#id, [...fed.values()], infos, names);
+    return new Map(names.map((name, index) => [name, expectDefined(found[index], name)]));
+  }
+
+  /** Those that are outputs of the computation, under its own names. */
+  #named(found: ReadonlyMap<string, tf.Tensor>): tf.NamedTensorMap {
+    const named = [...this.#outputs].flatMap(([name, inGraph]) => {
+      const tensor = found.get(inGraph);
+      return tensor ? [[name, tensor] as const] : [];
+    });
+    return Object.fromEntries(named);
   }
 
   close(): void {
@@ -169,15 +255,20 @@ class Session {
 function recordedEagerly<Outputs extends tf.NamedTensorMap>(
   backend: NativeBackend,
   inputs: tf.NamedTensorMap,
+  later: readonly string[],
   compute: (inputs: tf.NamedTensorMap) => Outputs,
 ): [RecordedStep, Outputs] {
   let recorded: RecordedStep | undefined;
   const outputs = tf.tidy(() => {
-    const made = recordStep(backend, inputs, () => compute(inputs));
+    const made = recordStep(backend, inputs, later, () => compute(inputs));
     recorded = made.recorded;
     return made.outputs;
   });
   return [expectDefined(recorded, "a recording"), outputs];
+}
+
+function withoutNames(tensors: tf.NamedTensorMap, names: readonly string[]): tf.NamedTensorMap {
+  return Object.fromEntries(Object.entries(tensors).filter(([name]) => !names.includes(name)));
 }
 
 /** A graph has fixed shapes. */

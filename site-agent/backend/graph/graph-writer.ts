@@ -33,8 +33,22 @@ const PRODUCER_VERSION = 1087;
 const CONSUMER_MIN_VERSION = 12;
 const SAVED_MODEL_SCHEMA_VERSION = 1;
 
+export type GraphHalves = {
+  /** Outputs that do not depend on later placeholders, and those that do. */
+  readonly first: readonly string[];
+  readonly second: readonly string[];
+  /** What the second half reads of the first. */
+  readonly crossing: readonly string[];
+};
+
+/** Operations whose values need not be kept: a call brings them, or the graph holds them. */
+const GIVEN = ["Placeholder", "Const"];
+
+type Wired = { readonly name: string; readonly operation: string; readonly inputs: readonly string[] };
+
 export class GraphWriter {
   readonly #nodes: ProtobufWriter[] = [];
+  readonly #wiring: Wired[] = [];
 
   get nodeCount(): number {
     return this.#nodes.length;
@@ -47,7 +61,34 @@ export class GraphWriter {
     for (const input of inputs) node.text(3, input);
     for (const [key, value] of Object.entries(attributes)) node.entry(5, key, attributeValue(value));
     this.#nodes.push(node);
+    this.#wiring.push({ name, operation, inputs });
     return name;
+  }
+
+  /**
+   * The graph as two halves: what can be computed without some of the placeholders, and the rest.
+   * @param later   outputs of the placeholders that the second half alone has
+   * @param outputs of the whole graph
+   */
+  halves(later: readonly string[], outputs: readonly string[]): GraphHalves {
+    const isLater = new Set(later.map(nodeOf));
+    for (const { name, inputs } of this.#wiring) {
+      if (inputs.some((input) => isLater.has(nodeOf(input)))) isLater.add(name);
+    }
+    const second = outputs.filter((output) => isLater.has(nodeOf(output)));
+    const isGiven = new Set(
+      this.#wiring.filter(({ operation }) => GIVEN.includes(operation)).map(({ name }) => name),
+    );
+    const wanted = new Set(second.map(nodeOf));
+    const crossing = new Set<string>();
+    for (const { name, inputs } of this.#wiring.toReversed()) {
+      if (!wanted.has(name) || !isLater.has(name)) continue;
+      for (const input of inputs) {
+        wanted.add(nodeOf(input));
+        if (!isLater.has(nodeOf(input)) && !isGiven.has(nodeOf(input))) crossing.add(input);
+      }
+    }
+    return { first: outputs.filter((output) => !second.includes(output)), second, crossing: [...crossing] };
   }
 
   /** A tensor that every call brings. @returns its output's name */
@@ -71,6 +112,11 @@ export class GraphWriter {
       .message(2, graph);
     return new ProtobufWriter().integer(1, SAVED_MODEL_SCHEMA_VERSION).message(2, meta).finish();
   }
+}
+
+/** Of an output's name. */
+function nodeOf(output: string): string {
+  return output.replace(/:[0-9]+$/, "");
 }
 
 function attributeValue(attribute: AttributeValue): ProtobufWriter {

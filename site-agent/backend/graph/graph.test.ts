@@ -114,13 +114,13 @@ t.test("a recording reads what was declared and what it made itself", (t) => {
   const { backend, fake, made, run } = fakeBackend();
   const x = made();
   const real = fake.binding;
-  const { recorded } = recordStep(backend, named({ x }), () => named({ y: run("Add", [x, made()]) }));
+  const { recorded } = recordStep(backend, named({ x }), [], () => named({ y: run("Add", [x, made()]) }));
   t.equal(recorded.nodeCount, 3, "a placeholder, a constant and a sum");
   t.strictSame([...recorded.inputs], [["x", "Placeholder_0:0"]]);
   t.strictSame([...recorded.outputs], [["y", "Add_2:0"]]);
   t.equal(fake.binding, real, "the addon is itself again");
   t.notOk(Object.hasOwn(fake, "move") || Object.hasOwn(fake, "getInputTensorIds"));
-  const shared = recordStep(backend, named({ x }), () =>
+  const shared = recordStep(backend, named({ x }), [], () =>
     named({ y: run("Add", [run("Mul", [x, made()]), made()]) }),
   );
   t.equal(shared.recorded.nodeCount, 4, "equal small constants are one");
@@ -133,7 +133,7 @@ t.test("a recording ends where it reads anything else", (t) => {
     const x = of.made();
     const real = of.fake.binding;
     try {
-      recordStep(of.backend, named({ x }), () => named({ y: compute(of, x) }));
+      recordStep(of.backend, named({ x }), [], () => named({ y: compute(of, x) }));
       return "recorded";
     } catch (error) {
       t.equal(of.fake.binding, real, "the addon is itself again");

@@ -3,7 +3,7 @@
 // what the computation itself made of constants; anything else that it touches ends the recording.
 
 import { tf } from "../tensors.ts";
-import { type AttributeValue, DATA_TYPES, GraphWriter } from "./graph-writer.ts";
+import { type AttributeValue, DATA_TYPES, type GraphHalves, GraphWriter } from "./graph-writer.ts";
 import {
   isStillInJavaScript,
   type NativeAttribute,
@@ -21,6 +21,7 @@ export type RecordedStep = {
   /** Names in the graph, under the names in the computation. */
   readonly inputs: ReadonlyMap<string, string>;
   readonly outputs: ReadonlyMap<string, string>;
+  readonly halves: GraphHalves;
   readonly nodeCount: number;
 };
 
@@ -29,12 +30,14 @@ const SHARED_NUMBERS_MAX = 64;
 
 /**
  * @param inputs every tensor that the computation reads and did not make itself
+ * @param later  names of those that the second half alone has
  * @returns what the computation gave, and its graph
  * @throws RecordingError where it reads another tensor, or reads numbers back on the way
  */
 export function recordStep<Outputs extends tf.NamedTensorMap>(
   backend: NativeBackend,
   inputs: tf.NamedTensorMap,
+  later: readonly string[],
   compute: () => Outputs,
 ): { readonly outputs: Outputs; readonly recorded: RecordedStep } {
   const graph = new GraphWriter();
@@ -52,6 +55,10 @@ export function recordStep<Outputs extends tf.NamedTensorMap>(
   );
   const recorded = {
     ...{ savedModel: graph.savedModel(), inputs: inputNames, outputs: outputNames },
+    halves: graph.halves(
+      later.flatMap((name) => inputNames.get(name) ?? []),
+      [...outputNames.values()],
+    ),
     nodeCount: graph.nodeCount,
   };
   return { outputs, recorded };

@@ -42,6 +42,12 @@ export function linear<Rank extends tf.Rank>(
   return value as tf.Tensor<Rank>; // As many axes as x.
 }
 
+/** The layer without its bias: x [B, H, W, C] float32 -> [B, H, W, K] */
+export function product(x: tf.Tensor4D, weight: tf.Tensor2D): tf.Tensor4D {
+  const [batch, height, width] = x.shape;
+  return tf.reshape(tf.matMul(rowsOf(x), weight), [batch, height, width, weight.shape[1]]);
+}
+
 /** [..., C] -> [rows, C] */
 function rowsOf(x: tf.Tensor): tf.Tensor2D {
   const channels = x.shape.at(-1) ?? 1;

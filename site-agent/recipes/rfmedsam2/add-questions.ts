@@ -2,9 +2,9 @@
 // features of slices, then once for every slice that was asked about into the image encoder.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
-import { chunks } from "@consilium/shared/base/chunks.ts";
 import { disposeOnError } from "../../backend/dispose-on-error.ts";
 import type { GradientSum } from "../../training/gradient-sum.ts";
+import type { ClipEncoding } from "./clip-encoding.ts";
 import { type ClipGradients, FeatureGradients, type QuestionTargets } from "./clip-gradients.ts";
 import type { ClipPort } from "./clip-port.ts";
 import type { Asking } from "./frame-question.ts";
@@ -16,6 +16,8 @@ export type AskedSlice = Asking & { readonly slice: number };
 export type AskedClip<Asked extends AskedSlice> = {
   readonly model: Rfmedsam2;
   readonly gradients: ClipGradients;
+  /** With which the port encodes. */
+  readonly encoding: ClipEncoding;
   readonly slices: readonly SliceImage[];
   /** Its features are given up. */
   readonly port: ClipPort;
@@ -26,7 +28,7 @@ export type AskedClip<Asked extends AskedSlice> = {
 export function addQuestions<Asked extends AskedSlice>(
   sum: GradientSum,
   asked: readonly Asked[],
-  { model, gradients, slices, port, targetsOf }: AskedClip<Asked>,
+  { model, gradients, encoding, slices, port, targetsOf }: AskedClip<Asked>,
 ): void {
   const features = new FeatureGradients();
   try {
@@ -39,11 +41,10 @@ export function addQuestions<Asked extends AskedSlice>(
       disposeFeatures(found.features);
     }
     port.dispose(); // The image encoder is differentiated by itself.
-    for (const some of chunks(features.slices(), model.slicesAtOnce)) {
-      const images = some.map((slice) => expectDefined(slices[slice], "slice of the clip"));
-      const own = some.map((slice) => features.of(slice));
-      sum.add(disposeOnError(() => gradients.ofImages(images, own)).refiner);
-    }
+    const own = features
+      .slices()
+      .map((slice) => [expectDefined(slices[slice], "slice of the clip"), features.of(slice)] as const);
+    for (const { refiner } of encoding.differentiate(new Map(own))) sum.add(refiner);
   } finally {
     features.dispose();
   }

@@ -4,14 +4,19 @@
 // than one batch needs, and a slice is encoded once however much is asked about it.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
-import { type CompiledStep, type CompileOptions, compileStep } from "../../backend/graph/compile-step.ts";
+import {
+  type BegunStep,
+  type CompiledStep,
+  type CompileOptions,
+  compileStep,
+} from "../../backend/graph/compile-step.ts";
 import { nativeBackend } from "../../backend/graph/native-backend.ts";
 import { tf } from "../../backend/tensors.ts";
 import type { ImageFeatures } from "../../models/sam2/image-encoder.ts";
 import { type MaskLossSettings, maskLosses } from "../../models/sam2/mask-losses.ts";
 import type { FrameAnswer } from "../../models/sam2/track-frame.ts";
 import { disposeFeatures, type Rfmedsam2, type SliceImage } from "./model.ts";
-import { featuresOf, filledUp, namedFeatures, type SliceQuestion } from "./question-batch.ts";
+import { FEATURE_NAMES, featuresOf, filledUp, namedFeatures, type SliceQuestion } from "./question-batch.ts";
 
 export type PartGradients = {
   /** Of the tensors that training changes in SAM 2 and its adapters, in their order; none where the part does not depend on one. */
@@ -46,10 +51,10 @@ export class ClipGradients {
       (tensors) => this.#differentiatedQuestions(tensors),
       options("gradients of questions"),
     );
-    this.#images = compileStep(
-      (tensors) => this.#differentiatedImages(tensors),
-      options("gradients of images"),
-    );
+    this.#images = compileStep((tensors) => this.#differentiatedImages(tensors), {
+      ...options("gradients of images"),
+      later: FEATURE_NAMES,
+    });
   }
 
   /** All results belong to the caller. @param questions of one form @param sliceCount slices of the clip */
@@ -85,7 +90,32 @@ export class ClipGradients {
         images: this.#model.images(filledUp(slices, count)),
         ...joined([...gradients, ...missing]),
       });
-      return { refiner: this.#refinerGradients(found) };
+      return this.#imageGradients(found);
+    });
+  }
+
+  /**
+   * The features of images as one batch, encoded so that the gradients need not encode them again; null where that cannot
+   * be. All belong to the caller. @param images [slices, S, S, 3]
+   */
+  begin(images: tf.Tensor4D): { readonly features: ImageFeatures; readonly begun: BegunStep } | null {
+    const found = this.#images.begin({ images });
+    return found && { features: featuresOf(found.outputs as tf.NamedTensorMap), begun: found.begun }; // Each of them.
+  }
+
+  /** All results belong to the caller. @param gradients of the features of every slice, [1, ...] each; none counts nothing */
+  finish(
+    { images, begun }: { readonly images: tf.Tensor4D; readonly begun: BegunStep },
+    gradients: readonly (ImageFeatures | undefined)[],
+  ): PartGradients {
+    return tf.tidy(() => {
+      const some = expectDefined(
+        gradients.find((one) => one !== undefined),
+        "a gradient",
+      );
+      const all = Array.from({ length: images.shape[0] }, (_, index) => gradients[index] ?? zeros(some));
+      const found = this.#images.finish(begun, { images, ...joined(all) });
+      return this.#imageGradients(found as tf.NamedTensorMap); // Those that there are.
     });
   }
 
@@ -117,8 +147,11 @@ export class ClipGradients {
 
   #differentiatedImages({ images, ...tensors }: tf.NamedTensorMap): tf.NamedTensorMap {
     const wanted = namedFeatures(featuresOf(tensors));
+    let features: tf.NamedTensorMap = {};
     const product = (): tf.Scalar => {
       const found = namedFeatures(this.#model.features(images as tf.Tensor4D)); // As given above.
+      // The engine would free them with everything else that leads to the value.
+      features = mapValues(found, (tensor) => tf.keep(tf.clone(tensor)));
       const each = Object.entries(found).map(([name, tensor]) =>
         tf.sum(tf.mul(tensor, expectDefined(wanted[name], name))),
       );
@@ -126,7 +159,13 @@ export class ClipGradients {
     };
     const { value, grads } = gradientsOf(product, this.#model.refinerTensors());
     value.dispose();
-    return numbered(grads);
+    return { ...features, ...numbered(grads) };
+  }
+
+  /** Frees the features, which were kept by hand. */
+  #imageGradients(found: tf.NamedTensorMap): { refiner: (tf.Tensor | undefined)[] } {
+    tf.dispose(FEATURE_NAMES.flatMap((name) => found[name] ?? []));
+    return { refiner: this.#refinerGradients(found) };
   }
 
   #refinerGradients(found: tf.NamedTensorMap): (tf.Tensor | undefined)[] {
@@ -141,6 +180,10 @@ function gradientsOf(
 ): { value: tf.Scalar; grads: (tf.Tensor | undefined)[] } {
   const { value, grads } = tf.engine().gradients(loss, tensors, undefined, true);
   return { value: value as tf.Scalar, grads }; // As given.
+}
+
+function mapValues(tensors: tf.NamedTensorMap, change: (tensor: tf.Tensor) => tf.Tensor): tf.NamedTensorMap {
+  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, change(tensor)]));
 }
 
 function gradientName(index: number): string {

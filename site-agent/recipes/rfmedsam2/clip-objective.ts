@@ -19,6 +19,7 @@ import { type CompiledGradients, sliceGradients } from "../../training/slice-obj
 import { classIndices, classTable, type TrainingSlice } from "../../training/training-slice.ts";
 import type { Objective, TrainingMaterial } from "../recipe.ts";
 import { type AskedSlice, addQuestions } from "./add-questions.ts";
+import { ClipEncoding } from "./clip-encoding.ts";
 import type { ClipGradients, QuestionTargets } from "./clip-gradients.ts";
 import { ClipPort } from "./clip-port.ts";
 import { type ClipQuestion, clipQuestions } from "./clip-questions.ts";
@@ -82,7 +83,8 @@ async function addClip(
   const prompter = await prompterOnClip(model.prompter, clip);
   const simulation = { model: sizes, policy: config.prompts, prng, rule: plan.prompter };
   const prompts = simulatedClipPrompts({ truth, prompter, drawnClasses }, simulation);
-  const port = new ClipPort(model, clip);
+  const encoding = new ClipEncoding(model, gradients);
+  const port = new ClipPort(model, clip, { encoder: encoding });
   const kept: FrameMemory[] = [];
   try {
     const { queries, objects } = config.clip;
@@ -90,11 +92,12 @@ async function addClip(
     const asking = { model: port, size: truth, plan, prng, queries, objects, keep };
     const questions = await clipQuestions(prompts, asking);
     addQuestions(sum, stageQuestions(questions, config.loss.stages), {
-      ...{ model, gradients, slices: clip, port },
+      ...{ model, gradients, encoding, slices: clip, port },
       targetsOf: (asked) => targetsOf(asked, { truth, model, count: questions.length }),
     });
   } finally {
     port.dispose();
+    encoding.dispose();
     for (const memory of kept) port.release(memory);
   }
 }

@@ -17,20 +17,34 @@ type Answer = DecodeAnswer<FrameMemory>;
 /** With what it was made of. */
 type Question<Asked> = SliceQuestion & { readonly of: Asked };
 
+/** Features of slices, which belong to the caller. */
+export type SliceEncoder = Pick<Rfmedsam2, "encode">;
+
+export type ClipPortOptions = {
+  /** Its features are taken over for the slices that this clip has too. */
+  readonly known?: ClipPort;
+  readonly encoder?: SliceEncoder;
+};
+
 export class ClipPort implements RefinementModel<FrameMemory> {
   readonly image: ModelSizes["image"];
   readonly maskGrid: ModelSizes["maskGrid"];
   readonly objectsAtOnce: number;
   readonly #model: Rfmedsam2;
+  readonly #encoder: SliceEncoder;
   readonly #slices: readonly TrainingSlice[];
   readonly #features = new Map<TrainingSlice, ImageFeatures>();
 
-  /** @param known features of an earlier clip, taken over for the slices that this one has too */
-  constructor(model: Rfmedsam2, slices: readonly TrainingSlice[], known?: ClipPort) {
+  constructor(
+    model: Rfmedsam2,
+    slices: readonly TrainingSlice[],
+    { known, encoder = model }: ClipPortOptions = {},
+  ) {
     this.image = model.sizes.image;
     this.maskGrid = model.sizes.maskGrid;
     this.objectsAtOnce = model.batching.countMax;
     this.#model = model;
+    this.#encoder = encoder;
     this.#slices = slices;
     if (known) this.#takeOver(known);
   }
@@ -96,10 +110,15 @@ export class ClipPort implements RefinementModel<FrameMemory> {
 
   /** Slices that no question has been about before. */
   #encode(indices: readonly number[]): void {
-    const wanted = [...new Set(indices)].map((index) => this.#slice(index));
-    const missing = wanted.filter((slice) => !this.#features.has(slice));
-    this.#model.encode(missing).forEach((features, index) => {
-      this.#features.set(expectDefined(missing[index], "a slice"), features);
+    const asked = [...new Set(indices)].map((index) => this.#slice(index));
+    const isMissing = (slice: TrainingSlice): boolean => !this.#features.has(slice);
+    const missing = asked.filter(isMissing);
+    if (missing.length === 0) return;
+    // What a compiled batch lacks is filled up with slices that a later question may be about.
+    const others = this.#slices.filter((slice) => isMissing(slice) && !missing.includes(slice));
+    const wanted = [...missing, ...others.slice(0, this.#model.slicesLackingIn(missing.length))];
+    this.#encoder.encode(wanted).forEach((features, index) => {
+      this.#features.set(expectDefined(wanted[index], "a slice"), features);
     });
   }
 }

@@ -41,7 +41,7 @@ export async function* clipWindows(
       await readUpTo(window.slice + window.depth, planes, seen);
       for (const index of planes.keys()) if (index < window.slice) planes.delete(index);
       const own = slices.slice(window.slice, window.slice + window.depth).map((slice) => cut(slice, window));
-      const next = new ClipPort(model, own, port);
+      const next = new ClipPort(model, own, port && { known: port });
       port?.dispose();
       port = next;
       yield { window, slices: own, output: outputOf(window, planes, { width, classCount }), port };

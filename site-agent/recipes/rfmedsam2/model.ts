@@ -55,6 +55,7 @@ export type Answered = {
 const PIXELS_AT_ONCE = 16 * 128 * 128;
 /** In compiled computations, where a call costs little and what a batch is filled up with costs as much as the rest. */
 const COMPILED_QUESTIONS = 4;
+const COMPILED_FRAMES = 4;
 const COMPILED_SLICES = 2;
 
 export class Rfmedsam2 {
@@ -136,16 +137,24 @@ export class Rfmedsam2 {
 
   /** Batches of questions. */
   get batching(): Batching {
-    const isCompiled = nativeBackend() !== null;
+    if (nativeBackend() === null) return { countMax: this.#atOnce, framesStep: null };
+    const { slices, queries, objects } = this.config.clip;
     return {
-      countMax: isCompiled ? Math.min(COMPILED_QUESTIONS, this.#atOnce) : this.#atOnce,
-      fillsUp: isCompiled,
+      countMax: Math.min(COMPILED_QUESTIONS, this.#atOnce, queries * objects),
+      framesStep: Math.max(1, Math.min(COMPILED_FRAMES, slices - 1)),
     };
   }
 
   /** Slices that are encoded at once. */
   get slicesAtOnce(): number {
     return nativeBackend() === null ? this.#atOnce : Math.min(COMPILED_SLICES, this.#atOnce);
+  }
+
+  /** Of the last batch in which so many slices are encoded; none where a batch may be of any size. */
+  slicesLackingIn(count: number): number {
+    return nativeBackend() === null
+      ? 0
+      : (this.slicesAtOnce - (count % this.slicesAtOnce)) % this.slicesAtOnce;
   }
 
   get #atOnce(): number {
@@ -222,7 +231,7 @@ export class Rfmedsam2 {
 }
 
 /** The features of the first slices of a batch. */
-function featuresOfSlices({ embedding, fine }: ImageFeatures, count: number): ImageFeatures[] {
+export function featuresOfSlices({ embedding, fine }: ImageFeatures, count: number): ImageFeatures[] {
   const of = (image: tf.Tensor4D, index: number): tf.Tensor4D => tf.slice(image, index, 1);
   return Array.from({ length: count }, (_, index) => ({
     embedding: of(embedding, index),

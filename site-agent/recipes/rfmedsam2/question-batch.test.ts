@@ -18,8 +18,8 @@ await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
 await tf.setBackend("wasm");
 installTrainingKernels();
 
-const AS_THEY_ARE: Batching = { countMax: 8, fillsUp: false };
-const FILLED_UP: Batching = { countMax: 6, fillsUp: true };
+const AS_THEY_ARE: Batching = { countMax: 8, framesStep: null };
+const FILLED_UP: Batching = { countMax: 6, framesStep: 4 };
 const SLICES = 4;
 
 /** Adapters that say something, a question with a mask, one without, and one with fewer memories. */
@@ -101,7 +101,7 @@ t.test("nor a gradient, where it counts nothing", async (t) => {
   const { height, width } = model.sizes.maskGrid;
   const gradients = (asked: readonly SliceQuestion[], batching: Batching): Float32Array[] => {
     const tensors = tensorsOf(model, asked, batching);
-    const count = batching.fillsUp ? batching.countMax : asked.length;
+    const count = batching.framesStep === null ? asked.length : batching.countMax;
     const targets = tf.fill([count, height, width], 0.5) as tf.Tensor3D; // Three axes.
     const counts = tf.tensor2d(Array.from({ length: count }, (_, index) => [index < asked.length ? 1 : 0]));
     const loss = (): tf.Scalar => {

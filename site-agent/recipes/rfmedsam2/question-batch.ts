@@ -22,12 +22,12 @@ export type SliceQuestion = Asking & {
 export type Batching = {
   /** Questions of a batch, at most. */
   readonly countMax: number;
-  /** Every batch has so many, and what a mask or a memory lacks is filled up. */
-  readonly fillsUp: boolean;
+  /**
+   * Every batch has so many, and what a mask or a memory lacks is filled up: memories to a multiple of so many frames. Null
+   * fills up nothing.
+   */
+  readonly framesStep: number | null;
 };
-
-/** Frames to whose multiple memories are filled up. */
-const FRAMES_STEP = 4;
 
 /** Questions that can be asked at once, so many at most. */
 export function batchesOf<Asked extends Asking>(asked: readonly Asked[], batching: Batching): Asked[][] {
@@ -39,15 +39,15 @@ export function batchesOf<Asked extends Asking>(asked: readonly Asked[], batchin
   return [...forms.values()].flatMap((alike) => chunks(alike, batching.countMax));
 }
 
-function formOf(question: Asking, { fillsUp }: Batching): string {
+function formOf(question: Asking, { framesStep }: Batching): string {
   const points = pointCountOf(question);
   const frames = question.memories.length;
-  if (fillsUp) return `${points} points, ${filledFrames(frames)} memories`;
+  if (framesStep !== null) return `${points} points, ${filledFrames(frames, framesStep)} memories`;
   return `${points} points, ${question.prompt?.maskLogits ? "a mask" : "no mask"}, ${frames} memories`;
 }
 
-function filledFrames(frames: number): number {
-  return Math.ceil(frames / FRAMES_STEP) * FRAMES_STEP;
+function filledFrames(frames: number, step: number): number {
+  return Math.ceil(frames / step) * step;
 }
 
 export type BatchOptions = {
@@ -61,7 +61,7 @@ export type BatchOptions = {
 /** @param asked of one form */
 export function questionTensors(asked: readonly SliceQuestion[], options: BatchOptions): tf.NamedTensorMap {
   const { batching, config } = options;
-  const questions = batching.fillsUp ? filledUp(asked, batching.countMax) : asked;
+  const questions = batching.framesStep === null ? asked : filledUp(asked, batching.countMax);
   const { places, kinds } = pointTensors(pointPrompts(questions), config);
   return {
     ...featureTensors(questions.map(({ features }) => features)),
@@ -92,6 +92,9 @@ function featureTensors(each: readonly ImageFeatures[]): tf.NamedTensorMap {
   });
 }
 
+/** As `namedFeatures` gives them, at most. */
+export const FEATURE_NAMES = ["embedding", "fine 0", "fine 1"];
+
 export function namedFeatures({ embedding, fine }: ImageFeatures): tf.NamedTensorMap {
   return { embedding, ...(fine && { "fine 0": fine[0], "fine 1": fine[1] }) };
 }
@@ -108,7 +111,7 @@ export function featuresOf({
 function maskTensors(asked: readonly Asking[], { maskGrid, batching }: BatchOptions): tf.NamedTensorMap {
   const { height, width } = maskGrid;
   const masks = asked.map(({ prompt }) => prompt?.maskLogits ?? null);
-  if (!batching.fillsUp && masks.every((mask) => mask === null)) return {};
+  if (batching.framesStep === null && masks.every((mask) => mask === null)) return {};
   const grids = new Float32Array(masks.length * height * width);
   masks.forEach((mask, index) => {
     if (mask) grids.set(mask, index * height * width);
@@ -116,7 +119,7 @@ function maskTensors(asked: readonly Asking[], { maskGrid, batching }: BatchOpti
   const presence = masks.map((mask) => (mask ? 1 : 0));
   return {
     "earlier masks": tf.tensor4d(grids, [masks.length, 1, height, width]),
-    ...(batching.fillsUp && { "mask presence": tf.tensor4d(presence, [masks.length, 1, 1, 1]) }),
+    ...(batching.framesStep !== null && { "mask presence": tf.tensor4d(presence, [masks.length, 1, 1, 1]) }),
   };
 }
 
@@ -127,7 +130,8 @@ function memoryTensors(
   const count = asked[0]?.memories.length ?? 0;
   if (count === 0) return {};
   const each = asked.map(({ memories }) => rememberedFrames(memories, sliceCount, config));
-  const filled = batching.fillsUp ? filledFrames(count) : undefined;
+  const { framesStep } = batching;
+  const filled = framesStep === null ? undefined : filledFrames(count, framesStep);
   const { features, times, pointers, hidden } = rememberedTensors(each, config, filled);
   return {
     ...{ memories: features, "memory times": times },

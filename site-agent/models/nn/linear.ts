@@ -3,6 +3,7 @@
 
 import { assert } from "@consilium/shared/base/assert.ts";
 import { withGradient } from "../../backend/custom-gradient.ts";
+import { nativeBackend } from "../../backend/graph/native-backend.ts";
 import { tf } from "../../backend/tensors.ts";
 import { addBias, channelSums } from "./bias.ts";
 
@@ -33,7 +34,7 @@ export function linear<Rank extends tf.Rank>(
         return { value: tf.reshape(sum, shape), kept: { x, weight } };
       },
       backward: (dy, kept) => ({
-        x: () => tf.reshape(tf.matMul(rowsOf(dy), kept.weight, false, true), kept.x.shape),
+        x: () => tf.reshape(timesTransposed(rowsOf(dy), kept.weight as tf.Tensor2D), kept.x.shape), // As kept.
         weight: () => tf.matMul(rowsOf(kept.x), rowsOf(dy), true),
         bias: () => channelSums(dy),
       }),
@@ -42,11 +43,20 @@ export function linear<Rank extends tf.Rank>(
   return value as tf.Tensor<Rank>; // As many axes as x.
 }
 
+/** [rows, K] times the transposed [C, K]: [rows, C] */
+function timesTransposed(rows: tf.Tensor2D, weight: tf.Tensor2D): tf.Tensor2D {
+  if (nativeBackend() === null || rows.shape[0] > FEW_ROWS) return tf.matMul(rows, weight, false, true);
+  return tf.transpose(tf.matMul(weight, rows, false, true));
+}
+
 /** The layer without its bias: x [B, H, W, C] float32 -> [B, H, W, K] */
 export function product(x: tf.Tensor4D, weight: tf.Tensor2D): tf.Tensor4D {
   const [batch, height, width] = x.shape;
   return tf.reshape(tf.matMul(rowsOf(x), weight), [batch, height, width, weight.shape[1]]);
 }
+
+/** TensorFlow takes twice as long for so many rows, on the left of a transposed matrix, as for the same with both sides exchanged. */
+const FEW_ROWS = 256;
 
 /** [..., C] -> [rows, C] */
 function rowsOf(x: tf.Tensor): tf.Tensor2D {

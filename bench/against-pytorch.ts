@@ -1,6 +1,6 @@
 // Training steps beside PyTorch's on the same weights and data, in one run. A figure counts only where loss and gradients
 // agree. Prints one JSON document; ratios are ours over PyTorch's, below 1 where we are faster.
-// npm run bench -- against-pytorch [unet|sam2]
+// npm run bench -- against-pytorch [unet|sam2] [PIXELS]
 
 import { cpus } from "node:os";
 import { join } from "node:path";
@@ -26,15 +26,15 @@ type Measured = {
 
 const STEPS: Readonly<Record<string, readonly PyTorchStep[]>> = {
   unet: [
-    unetStep({ features: [32, 64, 128, 256, 512, 512, 512], size: 256, batch: 4 }, 5),
-    unetStep({ features: [16, 32, 64, 128], size: 64, batch: 16 }, 20),
+    unetStep({ features: [32, 64, 128, 256, 512, 512, 512], pixels: 256, batch: 4 }, 5),
+    unetStep({ features: [16, 32, 64, 128], pixels: 64, batch: 16 }, 20),
   ],
   sam2: [256, 512].flatMap((pixels) => [1, 2].map((batch) => sam2Step({ pixels, batch }, 5))),
 };
 const BACKENDS = ["tfjs-node", "wasm"] as const satisfies readonly BackendName[];
 const THREADS = [1, 2];
-/** In which a step is recorded, compared with eager execution, and run once. */
-const WARM_UPS = 7;
+/** In which a step is recorded, compared with eager execution, and run once; or in which engines compile. */
+const WARM_UPS = { "tfjs-node": 7, wasm: 2 };
 const LOSS_ERROR_MAX = 1e-4;
 /** The goldens' bound, or so many times what PyTorch's own single precision has. */
 const GRADIENT_ERROR_MAX = 1e-3;
@@ -58,12 +58,12 @@ async function measurePyTorch(
 }
 
 /** In a process of its own, with the number of threads in its environment. */
-async function measureHere({ open, runs }: PyTorchStep, folder: string): Promise<Measured> {
+async function measureHere({ open, runs }: PyTorchStep, folder: string, warmUps: number): Promise<Measured> {
   const step = await open(folder);
   let state = initialAdamW(step.parameters.trainable());
   const [seconds, walls]: [number[], number[]] = [[], []];
   let [loss, gradientError] = [Number.NaN, Number.NaN];
-  for (let index = 0; index < WARM_UPS + runs; index += 1) {
+  for (let index = 0; index < warmUps + runs; index += 1) {
     const [cpu, wall] = [process.cpuUsage(), performance.now()];
     const differentiated = await step.differentiate();
     if (index === 0) {
@@ -74,7 +74,7 @@ async function measureHere({ open, runs }: PyTorchStep, folder: string): Promise
     state = taken.state;
     if (index === 0) loss = taken.loss;
     const { user, system } = process.cpuUsage(cpu);
-    if (index < WARM_UPS) continue;
+    if (index < warmUps) continue;
     seconds.push((user + system) / 1e6);
     walls.push((performance.now() - wall) / 1000);
   }
@@ -144,16 +144,24 @@ function stepAt(kind: string, index: number): PyTorchStep {
   return expectDefined(STEPS[kind]?.[index], `step ${index} of ${kind}`);
 }
 
-const words = process.argv.slice(2);
-const [backend, kind = "", index, folder] = words;
-if (process.send && folder) {
-  await startBackend(
-    expectDefined(
-      BACKENDS.find((name) => name === backend),
-      "a backend",
-    ),
+/** Of what was asked for, all of it by default. */
+function wantedSteps(kind: string | undefined, pixels: string | undefined): [kind: string, index: number][] {
+  return Object.entries(STEPS).flatMap(([name, steps]) =>
+    steps.flatMap(({ row }, index): [string, number][] => {
+      const isWanted = (kind ?? name) === name && (pixels ?? String(row.pixels)) === String(row.pixels);
+      return isWanted ? [[name, index]] : [];
+    }),
   );
-  process.send(await measureHere(stepAt(kind, Number(index)), folder));
+}
+
+const [first, second = "", index, folder] = process.argv.slice(2);
+if (process.send && folder) {
+  const backend = expectDefined(
+    BACKENDS.find((name) => name === first),
+    "a backend",
+  );
+  await startBackend(backend);
+  process.send(await measureHere(stepAt(second, Number(index)), folder, WARM_UPS[backend]));
   process.disconnect();
 } else {
   const failed = await makeEnvironment().then(
@@ -163,9 +171,8 @@ if (process.send && folder) {
   if (failed) console.log(JSON.stringify({ skipped: `PyTorch cannot be had here: ${failed}` }));
   else {
     const results: object[] = [];
-    for (const kind of Object.keys(STEPS).filter((name) => words.length === 0 || words.includes(name))) {
-      for (const index of (STEPS[kind] ?? []).keys()) results.push(...(await compare(kind, index)));
-    }
+    for (const [kind, index] of wantedSteps(first, second || undefined))
+      results.push(...(await compare(kind, index)));
     const [processor] = cpus();
     const machine = { processor: processor?.model, processors: cpus().length, node: process.version };
     console.log(JSON.stringify({ machine, results }, undefined, 2));

@@ -113,20 +113,20 @@ function divisorOf({ adapters }: Rfmedsam2Config): number {
 /** Slices as SAM 2 sees them, with channels first; the boxes' corners; what the decoder's cells are to show. */
 async function writeBatch(folder: string, config: Rfmedsam2Config, { size, batch }: Task): Promise<void> {
   const model = new Rfmedsam2(config, initialRfmedsam2Weights(config, SEED));
+  const places = Array.from({ length: FRAMES * batch }, (_, index) => ({
+    frame: Math.floor(index / batch),
+    clip: index % batch,
+  }));
   const images = tf.tidy(() => {
-    const frames = Array.from({ length: FRAMES }, (_, frame) =>
-      Array.from({ length: batch }, (_, clip) => drawnSlice(size, { frame, clip })),
-    );
-    return [...tf.transpose(model.images(frames.flat()), [0, 3, 1, 2]).dataSync()];
+    const slices = model.images(places.map((place) => drawnSlice(size, place)));
+    return tf.transpose(slices, [0, 3, 1, 2]).dataSync() as Float32Array; // Images are float32.
   });
   model.dispose();
-  const objects = Array.from({ length: FRAMES }, (_, frame) =>
-    Array.from({ length: batch }, (_, clip) => ellipseOf(size, { frame, clip })),
-  ).flat();
+  const objects = places.map((place) => ellipseOf(size, place));
   const boxes = objects.map(boxOf).flatMap(({ x1, y1, x2, y2 }) => [x1, y1, x2, y2]);
   const targets = objects.flatMap((object) => [...drawn(object, size / 4, 4)]);
   await writeFloats(join(folder, "batch.safetensors"), [
-    float32Tensor("images", [FRAMES, batch, 3, size, size], Float32Array.from(images)),
+    float32Tensor("images", [FRAMES, batch, 3, size, size], images),
     float32Tensor("boxes", [FRAMES, batch, 2, 2], Float32Array.from(boxes)),
     float32Tensor("targets", [FRAMES, batch, size / 4, size / 4], Float32Array.from(targets)),
   ]);
@@ -153,11 +153,9 @@ function boxOf({ x, y, width, height }: Ellipse): PixelBox {
 function drawn({ x, y, width, height }: Ellipse, side: number, cell: number): Float32Array {
   return Float32Array.from({ length: side * side }, (_, index) => {
     const [column, row] = [index % side, Math.floor(index / side)];
-    const [across, down] = [(column + 0.5) * cell - x, (row + 0.5) * cell - y];
-    return (2 * across) / width / 1 <= 1 &&
-      (2 * across) ** 2 / width ** 2 + (2 * down) ** 2 / height ** 2 <= 1
-      ? 1
-      : 0;
+    const across = (2 * ((column + 0.5) * cell - x)) / width;
+    const down = (2 * ((row + 0.5) * cell - y)) / height;
+    return across ** 2 + down ** 2 <= 1 ? 1 : 0;
   });
 }
 

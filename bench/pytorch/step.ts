@@ -7,7 +7,7 @@ import type { StepPlan } from "../../site-agent/training/train-step.ts";
 
 export type PyTorchStep = {
   /** What stands in the row of a result. */
-  readonly row: Readonly<Record<string, unknown>>;
+  readonly row: { readonly model: string; readonly pixels: number; readonly batch: number };
   /** Beside this file; it is given the folder. */
   readonly script: string;
   readonly runs: number;

@@ -19,7 +19,7 @@ import { batchTensors, type TrainingSlice } from "../../site-agent/training/trai
 import { readFloats, writeFloats } from "./environment.ts";
 import type { OpenedStep, PyTorchStep } from "./step.ts";
 
-type Workload = { readonly features: readonly number[]; readonly size: number; readonly batch: number };
+type Workload = { readonly features: readonly number[]; readonly pixels: number; readonly batch: number };
 type Task = {
   readonly config: PlainConvUNetConfig;
   readonly levels: number;
@@ -31,7 +31,9 @@ type Task = {
 
 export function unetStep(workload: Workload, runs: number): PyTorchStep {
   const write = (folder: string): Promise<void> => writeTask(folder, workload);
-  return { row: { model: "UNet", ...workload }, script: "unet_step.py", runs, write, open };
+  const { features, pixels, batch } = workload;
+  const row = { model: `UNet ${features.join(" ")}`, pixels, batch };
+  return { row, script: "unet_step.py", runs, write, open };
 }
 
 function configOf(features: readonly number[]): PlainConvUNetConfig {
@@ -44,7 +46,7 @@ function configOf(features: readonly number[]): PlainConvUNetConfig {
   });
 }
 
-async function writeTask(folder: string, { features, size, batch }: Workload): Promise<void> {
+async function writeTask(folder: string, { features, pixels: size, batch }: Workload): Promise<void> {
   const config = configOf(features);
   const prng = Prng.labelled(1, "against PyTorch");
   const pixels = batch * size * size;

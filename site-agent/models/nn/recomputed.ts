@@ -3,6 +3,7 @@
 
 import { assert } from "@consilium/shared/base/assert.ts";
 import { withGradient } from "../../backend/custom-gradient.ts";
+import { nativeBackend } from "../../backend/graph/native-backend.ts";
 import { tf } from "../../backend/tensors.ts";
 
 export type Recomputation = {
@@ -33,14 +34,25 @@ export function recomputed<T extends tf.Tensor>(
         return { value: compute(own), kept: own };
       },
       backward: (dy, kept) => {
-        const activations = names.map((name) => kept[name] as tf.Tensor); // Kept above.
-        const gradients = differentiate(() => compute(kept), [...activations, ...parameters], dy);
+        const held = nativeBackend() === null ? kept : heldUntil(dy, kept);
+        const activations = names.map((name) => held[name] as tf.Tensor); // Kept above.
+        const gradients = differentiate(() => compute(held), [...activations, ...parameters], dy);
         const keys = [...names, ...Object.keys(listed)];
         return Object.fromEntries(keys.map((key, index) => [key, gradients[index] as tf.Tensor])); // One each.
       },
     },
   );
   return value as T; // What compute gives.
+}
+
+/**
+ * The same tensors, which a graph cannot have before `dy`. TensorFlow carries out what it can as soon as it can, and takes
+ * two equal computations for one: a second forward pass that waits for nothing would run beside the first, or not at all.
+ */
+function heldUntil(dy: tf.Tensor, tensors: tf.NamedTensorMap): tf.NamedTensorMap {
+  // Nothing, in a form that is not known to be nothing before it has been computed.
+  const nothing = tf.minimum(tf.abs(tf.slice(tf.reshape(dy, [dy.size]), 0, 1)), 0);
+  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, tf.add(tensor, nothing)]));
 }
 
 /**

@@ -15,14 +15,20 @@ const fingerprint = {
   labels: [{ label: 1, cases: 12 }],
 };
 
-function draft(t: Test, options: Partial<DraftCommandOptions> = {}, modality = "CT"): StudyPlan {
+type Options = Partial<DraftCommandOptions>;
+
+function draft(t: Test, options: Options = {}, modality = "CT"): StudyPlan {
+  return draftFrom(t, { variant: "pretrained-micro", ...options }, modality);
+}
+
+function draftFrom(t: Test, options: Options, modality = "CT"): StudyPlan {
   const folder = t.testdir({});
   const [file, out] = [join(folder, "check.json"), join(folder, "plan.json")];
   writeFileSync(file, JSON.stringify({ data: { fingerprint: { ...fingerprint, modality } } }));
   draftStudy("organs", {
     ...{ fingerprint: [`hospital-a=${file}`, `hospital-b=${file}`], labels: "1:liver,2:spleen", title: "" },
     ...{ size: "small", rounds: 3, steps: 10, batch: 2, partialLabels: "per-site", trains: "joint" },
-    ...{ variant: "pretrained-micro", seed: 1, out },
+    ...{ seed: 1, out },
     ...options,
   });
   return JSON.parse(readFileSync(out, "utf8")) as StudyPlan; // Just written.
@@ -43,6 +49,17 @@ t.test("SAM 2's mask decoder is trained where it is asked for, and else stays fr
   t.notHas(draft(t).recipe.config, { maskDecoder: {} });
   for (const decoderRate of ["", "0", "1.5", "-0.2", "a fifth", "1e-1"])
     t.throws(() => draft(t, { decoderRate }), /share of the learning rate/, decoderRate);
+  t.end();
+});
+
+t.test("what is said of SAM 2 needs a plan with SAM 2", (t) => {
+  const without = (options: Options) => () => draftFrom(t, options);
+  t.throws(
+    without({ decoderRate: "0.2", imageSize: 128 }),
+    /--image-size and --decoder-rate: give --variant/,
+  );
+  t.throws(without({ windowHu: "-160:240" }), /--window-hu: give --variant/);
+  t.match(without({})().recipe, { id: "unet-prompter" });
   t.end();
 });
 

@@ -48,6 +48,7 @@ export function draftStudy(study: string, options: DraftCommandOptions): void {
   });
   if (sites.length < 2)
     throw new DraftError("a federation has at least two sites: give --fingerprint SITE=FILE for each");
+  expectVariant(options);
   const windowHu = options.windowHu === undefined ? undefined : readWindow(options.windowHu);
   const decoderRateShare = options.decoderRate === undefined ? undefined : readShare(options.decoderRate);
   const { size, partialLabels, rounds, seed, title, variant, imageSize, trains } = options;
@@ -73,6 +74,14 @@ export function draftStudy(study: string, options: DraftCommandOptions): void {
   if (windowHu && plan.preprocessing.normalisation.kind !== "ct")
     throw new DraftError("--window-hu is for CT, and these are not images of CT alone");
   writeFileSync(options.out, `${JSON.stringify(plan, null, 2)}\n`);
+}
+
+/** Else they would be forgotten in silence. */
+function expectVariant({ variant, imageSize, windowHu, decoderRate }: DraftCommandOptions): void {
+  if (variant) return;
+  const asked = { "--image-size": imageSize, "--window-hu": windowHu, "--decoder-rate": decoderRate };
+  const given = Object.entries(asked).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+  if (given.length > 0) throw new DraftError(`only SAM 2 has ${given.join(" and ")}: give --variant too`);
 }
 
 function readShare(text: string): number {

@@ -61,14 +61,17 @@ export async function evidenceStudy({ set, seed, data }: EvidenceOptions): Promi
       },
     });
     const preprocessing = { ...draft.preprocessing, ...set.preprocessing };
-    return undrafted({ ...draft, preprocessing, recipe: withClips(draft.recipe, set.clipSlices) });
+    return undrafted({ ...draft, preprocessing, recipe: refinedAs(draft.recipe, set) });
   };
   return { set, seed, folder, hospitals, plans: { prompter: plan("prompter"), adapters: plan("adapters") } };
 }
 
-function withClips(recipe: PlanDraft["recipe"], clipSlices: number): PlanDraft["recipe"] {
+function refinedAs(
+  recipe: PlanDraft["recipe"],
+  { clipSlices, secondMask }: EvidenceSet,
+): PlanDraft["recipe"] {
   const config = parseRfmedsam2Config(recipe.config);
-  return { ...recipe, config: { ...config, refinement: { ...config.refinement, clipSlices } } };
+  return { ...recipe, config: { ...config, refinement: { ...config.refinement, clipSlices, secondMask } } };
 }
 
 const NO_DIGEST = sha256("0".repeat(64));

@@ -48,6 +48,11 @@ export const Rfmedsam2Refinement = Type.Object(
       closed,
     ),
     prompts: Type.Union([Type.Literal("boxes"), Type.Literal("boxes-and-masks")]),
+    /**
+     * The mask prompt of stage 2: what stage 1 answered, or what stage 1 was asked with once more; the answer where nothing
+     * is said. An answer is drawn on a grid of a quarter of the image, and loses a little each time.
+     */
+    secondMask: Type.Optional(Type.Union([Type.Literal("answer"), Type.Literal("prompt")])),
     conditioningEvery: Type.Integer({ minimum: 1, maximum: 32 }),
     conditioningScoreMin: Share,
     conditioningCountMax: Type.Integer({ minimum: 1, maximum: 32 }),

@@ -7,6 +7,8 @@ export type RefinementPlan = {
   readonly prompter: PrompterRule;
   /** Boxes alone, or boxes with mask prompts, in both stages. */
   readonly prompts: "boxes" | "boxes-and-masks";
+  /** The mask prompt of stage 2: stage 1's answer, by default, or its own mask prompt where it had one. */
+  readonly secondMask?: "answer" | "prompt";
   /** Every so many confident slices one conditions the others. */
   readonly conditioningEvery: number;
   /** Predicted IoU from which a slice is confident. */

@@ -1,5 +1,5 @@
 // What the model is asked in each stage, in pixels of its own image: in stage 1 the prompter's boxes and masks, in stage
-// 2 the box of what stage 1 found and its logits.
+// 2 the box of what stage 1 found and its logits, or the prompter's mask again.
 
 import { maskWhere } from "@consilium/shared/base/mask-where.ts";
 import { largestComponent } from "../prompts/connected-components.ts";
@@ -37,7 +37,9 @@ export function stageTwoPrompt(
   const box = boxOfLogits(decoded.logits, { model, plan }) ?? prompt.box;
   const clamped = (logit: number): number =>
     Math.min(Math.max(logit, -FEEDBACK_LOGIT_MAX), FEEDBACK_LOGIT_MAX);
-  return { box, points: [], maskLogits: plan.prompts === "boxes" ? null : decoded.logits.map(clamped) };
+  const again = plan.secondMask === "prompt" ? prompt.maskLogits : null;
+  const maskLogits = plan.prompts === "boxes" ? null : (again ?? decoded.logits.map(clamped));
+  return { box, points: [], maskLogits };
 }
 
 /** The box of what is above 0, in pixels of the model's image; a cell of the grid is as many pixels as it covers. */

@@ -19,6 +19,7 @@ import { openEnvelope, seal } from "@consilium/shared/crypto/envelope.ts";
 import type { SigningKey } from "@consilium/shared/crypto/keys.ts";
 import { MerkleTree } from "@consilium/shared/crypto/merkle.ts";
 import { readTensorBundle, writeTensorBundle } from "@consilium/shared/encoding/tensor-bundle.ts";
+import type { Rfmedsam2Config } from "@consilium/shared/model/rfmedsam2.ts";
 import { rfmedsam2Trainable } from "@consilium/shared/model/rfmedsam2-parameters.ts";
 import { ModelVersionDocument, type ModelVersionManifest } from "@consilium/shared/protocol/documents.ts";
 import type { LogEntry } from "@consilium/shared/protocol/records.ts";
@@ -37,11 +38,12 @@ import { smallRfmedsam2 } from "../support/small-rfmedsam2.ts";
 import { smallPlan } from "../support/small-study.ts";
 
 type Trains = "prompter" | "adapters";
-type Phase = { readonly study: string; readonly trains: Trains; readonly start: Record<string, unknown> };
+type Trained = Pick<Rfmedsam2Config, "maskDecoder"> & { readonly trains: Trains };
+type Phase = Trained & { readonly study: string; readonly start: Record<string, unknown> };
 
 const rounds = { count: 1, quorum: 2, recruitmentMs: 60_000, trainingMs: 60_000, evaluationMs: 60_000 };
-const changesOf = (trains: Trains): Record<string, unknown> => ({
-  recipe: { id: "rfmedsam2", version: 1, config: smallRfmedsam2({ trains }, 2) },
+const changesOf = (trained: Trained): Record<string, unknown> => ({
+  recipe: { id: "rfmedsam2", version: 1, config: smallRfmedsam2(trained, 2) },
   rounds: { ...rounds, abandonedInARowMax: 3 },
 });
 
@@ -49,10 +51,10 @@ const changesOf = (trains: Trains): Record<string, unknown> => ({
 async function runPhase(
   federation: TestFederation,
   sites: readonly PlainSite[],
-  { study, trains, start }: Phase,
+  { study, start, ...trained }: Phase,
 ): Promise<string> {
-  await openSmallStudy(federation, sites, { study, changes: changesOf(trains), start });
-  const manifest = rfmedsam2Trainable(smallRfmedsam2({ trains }, 2));
+  await openSmallStudy(federation, sites, { study, changes: changesOf(trained), start });
+  const manifest = rfmedsam2Trainable(smallRfmedsam2(trained, 2));
   for (const [at, site] of sites.entries()) {
     const offer = await site.expect("round.offer", (message) => message.study === study);
     const delta = await site.upload(smallDelta(0.001 * (at + 1), manifest));
@@ -209,6 +211,32 @@ t.test("the adapters of phase 2 are federated over the released prompter of phas
   });
 });
 
+t.test("a mask decoder in training makes another SAM 2 in every round", async (t) => {
+  const federation = await startFederation();
+  t.teardown(() => federation.close());
+  const sites = [await federation.enrol("hospital-a"), await federation.enrol("hospital-b")];
+  const maskDecoder = { learningRateShare: 0.2 };
+  const start = { kind: "seeded", seed: 1 };
+  const phase: Phase = { study: "phase-2", trains: "adapters", maskDecoder, start };
+  const version = await runPhase(federation, sites, phase);
+  const key = readOrMakeSigningKey(join(federation.folder, "coordinator.key.pem"));
+  const verdict = await verdictOf(await download(federation, version), key);
+  t.match(verdict, { verdict: "verified", faults: [] });
+  const fact = (part: string): string => verdict.facts.find((one) => one.startsWith(`${part} `)) ?? "";
+  t.match(fact("prompter"), /: drawn from seed 1$/);
+  for (const part of ["sam2", "adapters"])
+    t.match(
+      fact(part),
+      `drawn from seed 1; then trained in phase-2: round 1 (version ${version.slice(0, 12)})`,
+    );
+  const { body } = await federation.operator("GET", "/v1/studies/phase-2/versions");
+  const [first, made] = body["versions"] as { parts: { sha256: string }[] }[]; // VersionsAnswer.
+  t.strictSame(
+    made?.parts.map(({ sha256 }, at) => sha256 === first?.parts[at]?.sha256),
+    [true, false, false],
+  );
+});
+
 function weightsIn(bundle: Uint8Array, key: SigningKey): string {
   let found = "";
   forged(bundle, key, ({ weights: { sha256 }, parts = [] }, weights) => {
@@ -233,7 +261,7 @@ t.test("a file goes up with its provenance, and what does not hold is refused", 
   const names = sites.map(({ name }) => name);
   const open = async (study: string, provenance: unknown): Promise<void> => {
     const plan = join(federation.folder, `${study}.json`);
-    writeFileSync(plan, JSON.stringify(smallPlan(study, names, changesOf("adapters"))));
+    writeFileSync(plan, JSON.stringify(smallPlan(study, names, changesOf({ trains: "adapters" }))));
     writeFileSync(provenanceFile(file), JSON.stringify(provenance));
     await openStudy(plan, { start: file }, { client: () => client, print: () => {}, json: false });
   };
@@ -268,7 +296,7 @@ t.test(
     t.match(verdict, { verdict: "verified" });
     const noted = verdict.facts.filter((fact) => fact.includes("WITHDRAWN since"));
     t.match(noted, [/^prompter /], "not the base, which no site has touched");
-    const plan = smallPlan("phase-3", ["hospital-a", "hospital-b"], changesOf("adapters"));
+    const plan = smallPlan("phase-3", ["hospital-a", "hospital-b"], changesOf({ trains: "adapters" }));
     const parts = ["prompter", "sam2", "adapters"].map((part) => ({
       ...{ part, from: { kind: "version", version: second } },
     }));

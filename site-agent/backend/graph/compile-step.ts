@@ -63,7 +63,12 @@ export type CompiledStep<Outputs extends tf.NamedTensorMap> = {
 };
 
 /** The tensors belong to whoever began. */
-export type BegunStep = { readonly form: string; readonly tensors: readonly tf.Tensor[] };
+export type BegunStep = {
+  readonly form: string;
+  /** Of the graph that they are of: another one has others. */
+  readonly graph: object;
+  readonly tensors: readonly tf.Tensor[];
+};
 
 export function compileStep<Outputs extends tf.NamedTensorMap>(
   compute: (inputs: tf.NamedTensorMap) => Outputs,
@@ -136,13 +141,13 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
       for (const [form, session] of sessions) {
         if (session?.formBefore !== formBefore || session.comparisonsLeft > 0) continue;
         const { outputs, tensors } = session.begin(inputs);
-        return { outputs: outputs as Partial<Outputs>, begun: { form, tensors } }; // Under the computation's names.
+        return { outputs: outputs as Partial<Outputs>, begun: { form, graph: session, tensors } }; // Under the computation's names.
       }
       return null;
     },
-    finish({ form, tensors }, given) {
+    finish({ form, graph, tensors }, given) {
       const session = sessions.get(form);
-      if (!session) return run(given);
+      if (!session || session !== graph) return run(given);
       return session.finish(tensors, { ...options.reads?.(), ...given }) as Partial<Outputs>; // As above.
     },
     dispose() {

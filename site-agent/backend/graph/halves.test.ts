@@ -90,7 +90,7 @@ t.test(
     const begun = step.begin(last);
     step.dispose();
     const dy = drawn(3, 2);
-    const whole = step.finish(begun?.begun ?? { form: "", tensors: [] }, { ...last, dy });
+    const whole = step.finish(begun?.begun ?? { form: "", graph: {}, tensors: [] }, { ...last, dy });
     t.ok(whole["gradient"], "without the graph everything is computed anew");
     for (const tensors of [whole, last, begun?.outputs ?? {}, { dy }]) tf.dispose(Object.values(tensors));
     tf.dispose([...(begun?.begun.tensors ?? [])]);

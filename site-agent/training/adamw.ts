@@ -55,26 +55,72 @@ export function updateAdamW(
   const root = 1 / Math.sqrt(1 - beta2 ** step);
   const newValues = new Map<string, tf.Tensor>();
   const [first, second] = [new Map<string, tf.Tensor>(), new Map<string, tf.Tensor>()];
+  const groups = new Map<string, { readonly names: string[]; readonly numbers: AdamWStepNumbers }>();
   for (const [name, value] of values) {
-    const inputs = {
-      value,
-      gradient: expectDefined(gradients.get(name), `gradient of ${name}`),
-      first: expectDefined(state.first.get(name), `first moment of ${name}`),
-      second: expectDefined(state.second.get(name), `second moment of ${name}`),
-    };
     const own = learningRate * (learningRateShares?.get(name) ?? 1);
     const keep = value.rank > 1 ? 1 - own * weightDecay : 1;
     const rate = own / (1 - beta1 ** step);
-    const stepped = stepTensor(inputs, { beta1, beta2, keep, rate, root, epsilon, gradientScale });
-    newValues.set(name, stepped.value);
-    first.set(name, stepped.first);
-    second.set(name, stepped.second);
+    const key = hasKernel(ADAMW_STEP) ? name : `${own} ${keep}`;
+    const group = groups.get(key) ?? {
+      ...{ names: [], numbers: { beta1, beta2, keep, rate, root, epsilon, gradientScale } },
+    };
+    group.names.push(name);
+    groups.set(key, group);
+  }
+  for (const { names, numbers } of groups.values()) {
+    const of = (tensors: Tensors, what: string): tf.Tensor[] =>
+      names.map((name) => expectDefined(tensors.get(name), `${what} of ${name}`));
+    const inputs = {
+      value: of(values, "value"),
+      gradient: of(gradients, "gradient"),
+      first: of(state.first, "first moment"),
+      second: of(state.second, "second moment"),
+    };
+    const stepped = stepTogether(inputs, numbers);
+    names.forEach((name, index) => {
+      newValues.set(name, expectDefined(stepped.value[index], name));
+      first.set(name, expectDefined(stepped.first[index], name));
+      second.set(name, expectDefined(stepped.second[index], name));
+    });
   }
   return { values: newValues, state: { step, first, second } };
 }
 
 type Moments = { readonly first: tf.Tensor; readonly second: tf.Tensor };
 type StepInputs = { value: tf.Tensor; gradient: tf.Tensor; first: tf.Tensor; second: tf.Tensor };
+
+type Each<T> = { readonly [Name in keyof T]: tf.Tensor[] };
+
+/**
+ * Tensors with the same numbers, one after another in a single one: where operations are carried out one by one, hundreds
+ * of small tensors take longer on the way to the backend than in it.
+ */
+function stepTogether(
+  inputs: Each<StepInputs>,
+  numbers: AdamWStepNumbers,
+): Each<Moments & { readonly value: tf.Tensor }> {
+  const { value, gradient, first, second } = inputs;
+  const [only, gradientOfIt, firstOfIt, secondOfIt] = [value[0], gradient[0], first[0], second[0]];
+  if (value.length === 1 && only && gradientOfIt && firstOfIt && secondOfIt) {
+    const stepped = stepTensor(
+      { value: only, gradient: gradientOfIt, first: firstOfIt, second: secondOfIt },
+      numbers,
+    );
+    return { value: [stepped.value], first: [stepped.first], second: [stepped.second] };
+  }
+  return tf.tidy(() => {
+    const flat = (tensors: readonly tf.Tensor[]): tf.Tensor =>
+      tf.concat(tensors.map((tensor) => tf.reshape(tensor, [tensor.size])));
+    const stepped = stepTensor(
+      { value: flat(value), gradient: flat(gradient), first: flat(first), second: flat(second) },
+      numbers,
+    );
+    const sizes = value.map(({ size }) => size);
+    const parts = (whole: tf.Tensor): tf.Tensor[] =>
+      tf.split(whole, sizes).map((part, index) => tf.reshape(part, value[index]?.shape ?? []));
+    return { value: parts(stepped.value), first: parts(stepped.first), second: parts(stepped.second) };
+  });
+}
 
 function stepTensor(inputs: StepInputs, numbers: AdamWStepNumbers): Moments & { readonly value: tf.Tensor } {
   if (hasKernel(ADAMW_STEP)) {

@@ -270,15 +270,6 @@ t.test("stage 2 asks with the box and the clamped logits of stage 1", async (t) 
   );
   t.strictSame(new Set(asked[1]?.prompt?.maskLogits), new Set([32, -32]));
 
-  const again = scripted();
-  await refineClip(prompterIn([0], 1), again.model, { ...REFINEMENT_PLAN, secondMask: "prompt" });
-  t.strictSame(
-    again.asked[1]?.prompt?.maskLogits,
-    asked[0]?.prompt?.maskLogits,
-    "or the mask of stage 1 again",
-  );
-  t.strictSame(again.asked[1]?.prompt?.box, asked[1]?.prompt?.box);
-
   const boxes = scripted();
   await refineClip(prompterIn([0], 1), boxes.model, { ...REFINEMENT_PLAN, prompts: "boxes" });
   t.ok(boxes.asked.every(({ prompt }) => prompt?.maskLogits === null && prompt.box !== null));

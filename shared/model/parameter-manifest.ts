@@ -44,6 +44,12 @@ export class ManifestError extends Error {
   }
 }
 
+/** The tensors whose names begin so, under what follows. */
+export function specsUnder(prefix: string, specs: readonly ParameterSpec[]): ParameterSpec[] {
+  const own = specs.filter(({ name }) => name.startsWith(prefix));
+  return own.map((spec) => ({ ...spec, name: spec.name.slice(prefix.length) }));
+}
+
 /** How a bundle differs from a manifest. Three empty lists say that it matches. */
 export type ManifestMismatch = {
   readonly missing: readonly string[];

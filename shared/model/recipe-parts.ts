@@ -2,7 +2,7 @@
 // the same prompter has the same digest in every recipe, study and file that holds it.
 
 import type { PartName } from "../protocol/names.ts";
-import type { ParameterSpec } from "./parameter-manifest.ts";
+import { type ParameterSpec, specsUnder } from "./parameter-manifest.ts";
 import type { RecipeArchitecture } from "./recipe-architectures.ts";
 
 export type RecipePart = {
@@ -20,11 +20,10 @@ export function recipeParts(architecture: RecipeArchitecture, config: unknown): 
   const [all, trainable] = [architecture.parameters(config), architecture.trainable(config)];
   return architecture.partNames.map((part) => {
     const prefix = hasParts(architecture) ? `${part}.` : "";
-    const own = all.filter(({ name }) => name.startsWith(prefix));
     return {
       part,
       prefix,
-      parameters: own.map((spec) => ({ ...spec, name: spec.name.slice(prefix.length) })),
+      parameters: specsUnder(prefix, all),
       isTrained: trainable.some(({ name }) => name.startsWith(prefix)),
     };
   });

@@ -95,14 +95,6 @@ export function partWeights(
   );
 }
 
-/** The tensors of one part under the part's own names. */
-export function partSpecs(specs: readonly ParameterSpec[], part: Rfmedsam2Part): ParameterSpec[] {
-  const prefix = `${part}.`;
-  return specs.flatMap((spec) =>
-    spec.name.startsWith(prefix) ? [{ ...spec, name: spec.name.slice(prefix.length) }] : [],
-  );
-}
-
 function within(part: Rfmedsam2Part, specs: readonly ParameterSpec[]): ParameterSpec[] {
   return specs.map((spec) => ({ ...spec, name: `${part}.${spec.name}` }));
 }

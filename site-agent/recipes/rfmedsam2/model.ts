@@ -3,9 +3,9 @@
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { chunks } from "@consilium/shared/base/chunks.ts";
+import { specsUnder } from "@consilium/shared/model/parameter-manifest.ts";
 import { type Rfmedsam2Config, sam2Of } from "@consilium/shared/model/rfmedsam2.ts";
 import {
-  partSpecs,
   partWeights,
   rfmedsam2LearningRateShares,
   rfmedsam2Trainable,
@@ -86,7 +86,7 @@ export class Rfmedsam2 {
     this.#adapters = adapters;
     const trained = rfmedsam2Trainable(config);
     this.#sam2 = new Sam2(this.sam2Config, partWeights(weights, "sam2"), {
-      trainable: partSpecs(trained, "sam2"),
+      trainable: specsUnder("sam2.", trained),
       hooks: adapters.hooks,
       recompute: config.recompute,
       weights: (own) => adapters.updated(own),

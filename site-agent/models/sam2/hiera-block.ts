@@ -25,10 +25,7 @@ export function hieraBlock(image: tf.Tensor4D, spec: HieraBlockSpec, part: Model
     const x = inputs["image"] as tf.Tensor4D; // Given above.
     const normalised = layerNorm(x, part.norm("norm1"), EPSILON);
     const shortcut = spec.inChannels === spec.outChannels ? x : projected(normalised, spec, part);
-    const attended = linear(
-      attention(normalised, spec, part.under("attn")),
-      part.under("attn").linear("proj"),
-    );
+    const attended = attention(normalised, spec, part.under("attn"));
     const sum = tf.add(shortcut, part.adapt("attn", attended)) as tf.Tensor4D; // Equal shapes.
     const wide = gelu(linear(layerNorm(sum, part.norm("norm2"), EPSILON), part.linear("mlp.layers.0")));
     return part.observe(tf.add(sum, linear(wide, part.linear("mlp.layers.1"))) as tf.Tensor4D); // As above.
@@ -44,7 +41,7 @@ function pooled(image: tf.Tensor4D): tf.Tensor4D {
   return tf.maxPool(image, POOL_SIDE, POOL_SIDE, "valid");
 }
 
-/** [B, H, W, inChannels] -> [B, H, W, outChannels] before their projection, half as high and wide where the block pools */
+/** [B, H, W, inChannels] -> [B, H, W, outChannels], half as high and wide where the block pools */
 function attention(image: tf.Tensor4D, spec: HieraBlockSpec, part: ModelPart): tf.Tensor4D {
   const { outChannels, headCount, pools, window } = spec;
   const [query, key, value] = tf.split(queriesKeysValues(image, window, part), 3, 3) as [
@@ -65,7 +62,7 @@ function attention(image: tf.Tensor4D, spec: HieraBlockSpec, part: ModelPart): t
   const [batch, rows, columns] = image.shape;
   const shrink = pools ? POOL_SIDE : 1;
   const size = [rows, columns].map((side) => Math.floor(side / shrink)) as [number, number]; // Two.
-  return window === 0 ? merged : joinWindows(merged, batch, size);
+  return linear(window === 0 ? merged : joinWindows(merged, batch, size), part.linear("proj"));
 }
 
 /**

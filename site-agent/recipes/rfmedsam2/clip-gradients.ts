@@ -149,10 +149,10 @@ export class ClipGradients {
     const wanted = namedFeatures(featuresOf(tensors));
     let features: tf.NamedTensorMap = {};
     const product = (): tf.Scalar => {
-      const found = namedFeatures(this.#model.features(images as tf.Tensor4D)); // As given above.
+      const found = this.#model.features(images as tf.Tensor4D); // As given above.
       // The engine would free them with everything else that leads to the value.
-      features = mapValues(found, (tensor) => tf.keep(tf.clone(tensor)));
-      const each = Object.entries(found).map(([name, tensor]) =>
+      features = namedFeatures(mapped(found, (tensor) => tf.keep(tf.clone(tensor))));
+      const each = Object.entries(namedFeatures(found)).map(([name, tensor]) =>
         tf.sum(tf.mul(tensor, expectDefined(wanted[name], name))),
       );
       return tf.addN(each) as tf.Scalar; // A sum of scalars.
@@ -180,10 +180,6 @@ function gradientsOf(
 ): { value: tf.Scalar; grads: (tf.Tensor | undefined)[] } {
   const { value, grads } = tf.engine().gradients(loss, tensors, undefined, true);
   return { value: value as tf.Scalar, grads }; // As given.
-}
-
-function mapValues(tensors: tf.NamedTensorMap, change: (tensor: tf.Tensor) => tf.Tensor): tf.NamedTensorMap {
-  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, change(tensor)]));
 }
 
 function gradientName(index: number): string {

@@ -125,8 +125,7 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
     const form = formOf(inputs);
     const session = sessions.get(form);
     if (session === undefined) return record(backend, form, inputs);
-    sessions.delete(form);
-    sessions.set(form, session);
+    putLast(sessions, form, session);
     if (session === null) return eagerly(inputs);
     if (session.comparisonsLeft > 0) return compare(session, form, inputs);
     return session.run(inputs) as Outputs; // Under the names that the computation gave.
@@ -140,6 +139,7 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
       const formBefore = formOf(inputs);
       for (const [form, session] of sessions) {
         if (session?.formBefore !== formBefore || session.comparisonsLeft > 0) continue;
+        putLast(sessions, form, session);
         const { outputs, tensors } = session.begin(inputs);
         return { outputs: outputs as Partial<Outputs>, begun: { form, graph: session, tensors } }; // Under the computation's names.
       }
@@ -155,6 +155,12 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
       sessions.clear();
     },
   };
+}
+
+/** As the one that was used last. */
+function putLast<Value>(entries: Map<string, Value>, key: string, value: Value): void {
+  entries.delete(key);
+  entries.set(key, value);
 }
 
 /** A graph that TensorFlow has loaded. */

@@ -100,14 +100,6 @@ function stepTogether(
   numbers: AdamWStepNumbers,
 ): Each<Moments & { readonly value: tf.Tensor }> {
   const { value, gradient, first, second } = inputs;
-  const [only, gradientOfIt, firstOfIt, secondOfIt] = [value[0], gradient[0], first[0], second[0]];
-  if (value.length === 1 && only && gradientOfIt && firstOfIt && secondOfIt) {
-    const stepped = stepTensor(
-      { value: only, gradient: gradientOfIt, first: firstOfIt, second: secondOfIt },
-      numbers,
-    );
-    return { value: [stepped.value], first: [stepped.first], second: [stepped.second] };
-  }
   return tf.tidy(() => {
     const flat = (tensors: readonly tf.Tensor[]): tf.Tensor =>
       tf.concat(tensors.map((tensor) => tf.reshape(tensor, [tensor.size])));
@@ -116,8 +108,9 @@ function stepTogether(
       numbers,
     );
     const sizes = value.map(({ size }) => size);
+    const split = (whole: tf.Tensor): tf.Tensor[] => (sizes.length === 1 ? [whole] : tf.split(whole, sizes));
     const parts = (whole: tf.Tensor): tf.Tensor[] =>
-      tf.split(whole, sizes).map((part, index) => tf.reshape(part, value[index]?.shape ?? []));
+      split(whole).map((part, index) => tf.reshape(part, value[index]?.shape ?? []));
     return { value: parts(stepped.value), first: parts(stepped.first), second: parts(stepped.second) };
   });
 }

@@ -10,7 +10,6 @@ import {
   decoderStages,
   encoderStages,
   type PlainConvUNetConfig,
-  parsePlainConvUNetConfig,
   plainConvUNetParameters,
   supervisedLevelCount,
 } from "@consilium/shared/model/plain-conv-unet.ts";
@@ -24,6 +23,7 @@ import { compiledGradients } from "../site-agent/training/slice-objective.ts";
 import { stepWith, trainStep } from "../site-agent/training/train-step.ts";
 import { batchTensors } from "../site-agent/training/training-slice.ts";
 import { answerOfChild } from "./steps/answer-of-child.ts";
+import { unetConfig } from "./steps/plans.ts";
 
 /** `tfjs-node` runs compiled steps, as training does; `tfjs-node-eager` every operation by itself. */
 const VARIANTS = ["wasm", "tfjs-node", "tfjs-node-eager", "wasm-stock", "cpu"] as const;
@@ -50,19 +50,6 @@ const WORKLOADS: Readonly<Record<Variant, readonly Workload[]>> = {
 const MATRIX_SIZE = 1024;
 /** In which a step is recorded, and compared with eager execution. */
 const WARM_UPS = 7;
-
-function configOf(features: readonly number[]): PlainConvUNetConfig {
-  return parsePlainConvUNetConfig({
-    inputChannels: 1,
-    featuresPerStage: features,
-    kernelSizes: features.map(() => [3, 3]),
-    strides: features.map((_, stage) => (stage === 0 ? [1, 1] : [2, 2])),
-    convsPerStage: features.map(() => 2),
-    convsPerStageDecoder: features.slice(1).map(() => 2),
-    classCount: 3,
-    deepSupervision: true,
-  });
-}
 
 /** Floating-point operations of one image's step: forward, filter gradients, and input gradients but for the first. */
 function stepFlops(config: PlainConvUNetConfig, size: number): number {
@@ -125,7 +112,7 @@ async function matrixRate(): Promise<number> {
 }
 
 async function stepSeconds(variant: Variant, { features, size, batch, runs }: Workload): Promise<number> {
-  const config = configOf(features);
+  const config = unetConfig(features);
   const model = unetPrompter.build(config, initialPlainConvUNetWeights(config, 1));
   const prng = Prng.labelled(1, "slices");
   const slices = Array.from({ length: batch }, () => ({
@@ -154,10 +141,10 @@ async function measure(variant: Variant): Promise<object> {
   const steps: object[] = [];
   for (const workload of WORKLOADS[variant]) {
     const { features, size, batch } = workload;
-    const parameters = parameterCount(plainConvUNetParameters(configOf(features)));
+    const parameters = parameterCount(plainConvUNetParameters(unetConfig(features)));
     try {
       const seconds = await stepSeconds(variant, workload);
-      const rate = (batch * stepFlops(configOf(features), size)) / seconds / 1e9;
+      const rate = (batch * stepFlops(unetConfig(features), size)) / seconds / 1e9;
       const figures = {
         cpuSecondsPerStep: round(seconds),
         gflopPerCpuSecond: round(rate),

@@ -15,6 +15,7 @@ import { sam2Parameters } from "@consilium/shared/model/sam2-parameters.ts";
 import { sam2Variants, withImageSize } from "@consilium/shared/model/sam2-variants.ts";
 import { tf } from "../../site-agent/backend/tensors.ts";
 import { sam2Layout } from "../../site-agent/models/sam2/sam2-layout.ts";
+import type { ModelPrompt } from "../../site-agent/prompts/object-prompt.ts";
 import type { PixelBox } from "../../site-agent/prompts/pixel-box.ts";
 import type { Differentiated } from "../../site-agent/recipes/recipe.ts";
 import { type AskedSlice, addQuestions } from "../../site-agent/recipes/rfmedsam2/add-questions.ts";
@@ -124,7 +125,7 @@ async function writeBatch(folder: string, config: Rfmedsam2Config, { size, batch
   model.dispose();
   const objects = places.map((place) => ellipseOf(size, place));
   const boxes = objects.map(boxOf).flatMap(({ x1, y1, x2, y2 }) => [x1, y1, x2, y2]);
-  const targets = objects.flatMap((object) => [...drawn(object, size / 4, 4)]);
+  const targets = objects.flatMap((object) => [...targetOf(object, size)]);
   await writeFloats(join(folder, "batch.safetensors"), [
     float32Tensor("images", [FRAMES, batch, 3, size, size], images),
     float32Tensor("boxes", [FRAMES, batch, 2, 2], Float32Array.from(boxes)),
@@ -174,10 +175,12 @@ async function open(folder: string): Promise<OpenedStep> {
     console.error(`${code}: ${reason}`),
   );
   const specs = trainedSpecs(config);
+  // Drawn before anything is timed.
+  const clips = Array.from({ length: task.batch }, (_, clip) => drawnClip(task.size, clip));
   return {
     parameters: model.parameters,
     ...{ specs, layoutOf: sam2Layout, plan: { ...ADAMW_DEFAULTS, ...task } },
-    differentiate: () => differentiate({ model, gradients, task }),
+    differentiate: () => differentiate({ model, gradients, clips }),
   };
 }
 
@@ -192,44 +195,53 @@ async function weightsOf(folder: string, config: Rfmedsam2Config): Promise<Map<s
   ]);
 }
 
+type DrawnClip = {
+  readonly slices: readonly TrainingSlice[];
+  readonly prompts: readonly ModelPrompt[];
+  /** What the decoder's cells are to show. */
+  readonly targets: readonly Float32Array[];
+};
+
+function drawnClip(size: number, clip: number): DrawnClip {
+  const places = [0, 1].map((frame) => ({ frame, clip }));
+  const objects = places.map((place) => ellipseOf(size, place));
+  return {
+    slices: places.map((place) => drawnSlice(size, place)),
+    prompts: objects.map((object) => ({ box: boxOf(object), points: [], maskLogits: null })),
+    targets: objects.map((object) => targetOf(object, size)),
+  };
+}
+
+function targetOf(object: Ellipse, size: number): Float32Array {
+  return drawn(object, size / 4, 4);
+}
+
 type Differentiating = {
   readonly model: Rfmedsam2;
   readonly gradients: ClipGradients;
-  readonly task: Task;
+  readonly clips: readonly DrawnClip[];
 };
 
 /** One clip after the other, as the recipe does. */
-async function differentiate({
-  model,
-  gradients,
-  task: { size, batch },
-}: Differentiating): Promise<Differentiated> {
+async function differentiate({ model, gradients, clips }: Differentiating): Promise<Differentiated> {
   const sum = new GradientSum(model.refinerTensors());
-  for (let clip = 0; clip < batch; clip += 1) {
-    const slices = [0, 1].map((frame) => drawnSlice(size, { frame, clip }));
-    const objects = [0, 1].map((frame) => ellipseOf(size, { frame, clip }));
-    const [first, second] = objects.map((object) => ({ box: boxOf(object), points: [], maskLogits: null }));
+  for (const { slices, prompts, targets } of clips) {
+    const [first = null, second = null] = prompts;
     const encoding = new ClipEncoding(model, gradients);
     const port = new ClipPort(model, slices, { encoder: encoding });
-    const alone: AskedSlice = { slice: 0, prompt: first ?? null, memories: [] };
+    const alone: AskedSlice = { slice: 0, prompt: first, memories: [] };
     const [answer] = await port.decode([alone]);
     const { memory } = expectDefined(answer, "an answer");
     const remembered = { slice: 0, isConditioning: true, slot: 0, distance: 1, memory };
-    addQuestions(sum, [alone, { slice: 1, prompt: second ?? null, memories: [remembered] }], {
+    addQuestions(sum, [alone, { slice: 1, prompt: second, memories: [remembered] }], {
       ...{ model, gradients, encoding, slices, port },
       targetsOf: (asked) => ({
-        masks: Float32Array.from(
-          asked.flatMap(({ slice }) => targetOf(expectDefined(objects[slice], "slice"), size)),
-        ),
+        masks: Float32Array.from(asked.flatMap(({ slice }) => [...(targets[slice] ?? [])])),
         counts: asked.map(() => 1 / FRAMES),
       }),
     });
     port.release(memory);
     encoding.dispose();
   }
-  return sum.finish(1 / batch);
-}
-
-function targetOf(object: Ellipse, size: number): number[] {
-  return [...drawn(object, size / 4, 4)];
+  return sum.finish(1 / clips.length);
 }

@@ -7,7 +7,6 @@ import { Prng } from "@consilium/shared/base/prng.ts";
 import { float32Tensor } from "@consilium/shared/encoding/tensor-bundle.ts";
 import {
   type PlainConvUNetConfig,
-  parsePlainConvUNetConfig,
   plainConvUNetParameters,
   supervisedLevelCount,
 } from "@consilium/shared/model/plain-conv-unet.ts";
@@ -16,6 +15,7 @@ import { unetPrompter } from "../../site-agent/recipes/unet-prompter.ts";
 import { ADAMW_DEFAULTS } from "../../site-agent/training/adamw.ts";
 import { compiledGradients } from "../../site-agent/training/slice-objective.ts";
 import { batchTensors, type TrainingSlice } from "../../site-agent/training/training-slice.ts";
+import { unetConfig } from "../steps/plans.ts";
 import { readFloats, writeFloats } from "./environment.ts";
 import type { OpenedStep, PyTorchStep } from "./step.ts";
 
@@ -36,18 +36,8 @@ export function unetStep(workload: Workload, runs: number): PyTorchStep {
   return { row, script: "unet_step.py", runs, write, open };
 }
 
-function configOf(features: readonly number[]): PlainConvUNetConfig {
-  return parsePlainConvUNetConfig({
-    ...{ inputChannels: 1, classCount: 3, deepSupervision: true, featuresPerStage: features },
-    kernelSizes: features.map(() => [3, 3]),
-    strides: features.map((_, stage) => (stage === 0 ? [1, 1] : [2, 2])),
-    convsPerStage: features.map(() => 2),
-    convsPerStageDecoder: features.slice(1).map(() => 2),
-  });
-}
-
 async function writeTask(folder: string, { features, pixels: size, batch }: Workload): Promise<void> {
-  const config = configOf(features);
+  const config = unetConfig(features);
   const prng = Prng.labelled(1, "against PyTorch");
   const pixels = batch * size * size;
   const images = Float32Array.from({ length: pixels }, () => prng.normal());

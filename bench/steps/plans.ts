@@ -1,7 +1,10 @@
 // Plans whose steps are measured. They are of no study: nothing is opened, drawn images stand for its own.
 
 import { modelVersionId, sha256, siteId, studyId } from "@consilium/shared/base/brand.ts";
-import type { PlainConvUNetConfig } from "@consilium/shared/model/plain-conv-unet.ts";
+import {
+  type PlainConvUNetConfig,
+  parsePlainConvUNetConfig,
+} from "@consilium/shared/model/plain-conv-unet.ts";
 import { draftRfmedsam2Config } from "@consilium/shared/model/rfmedsam2-draft.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 
@@ -16,18 +19,19 @@ export type Refined = Pick<Parameters<typeof draftRfmedsam2Config>[0], "variant"
 export const SLICES_OF_TWO = { slices: 2, queries: 1, objects: 1 };
 const STEPS = 6;
 
+export function unetConfig(features: readonly number[]): PlainConvUNetConfig {
+  return parsePlainConvUNetConfig({
+    ...{ inputChannels: 1, classCount: 3, deepSupervision: true, featuresPerStage: features },
+    kernelSizes: features.map(() => [3, 3]),
+    strides: features.map((_, stage) => (stage === 0 ? [1, 1] : [2, 2])),
+    convsPerStage: features.map(() => 2),
+    convsPerStageDecoder: features.slice(1).map(() => 2),
+  });
+}
+
+/** Of four stages, each with twice the features of the one before. */
 export function unet(features: number): PlainConvUNetConfig {
-  const stages = [0, 1, 2, 3];
-  return {
-    inputChannels: 1,
-    featuresPerStage: stages.map((stage) => features * 2 ** stage),
-    kernelSizes: stages.map(() => [3, 3]),
-    strides: stages.map((stage) => (stage === 0 ? [1, 1] : [2, 2])),
-    convsPerStage: stages.map(() => 2),
-    convsPerStageDecoder: stages.slice(1).map(() => 2),
-    classCount: 3,
-    deepSupervision: true,
-  };
+  return unetConfig([0, 1, 2, 3].map((stage) => features * 2 ** stage));
 }
 
 export function unetPlan(features: number, side: number, batchSize: number): StudyPlan {

@@ -146,7 +146,7 @@ function addStudies(): void {
     )
     .option(
       "--decoder-rate <share>",
-      "train SAM 2's mask decoder with its adapters, at this share of their learning rate, such as 0.2",
+      "train SAM 2's mask decoder with its adapters, at this share of their learning rate, such as 0.05",
     )
     .option("--seed <number>", "of the training", wholeNumber, 1)
     .requiredOption("--out <file>", "where the plan goes")

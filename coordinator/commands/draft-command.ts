@@ -87,7 +87,7 @@ function expectVariant({ variant, imageSize, windowHu, decoderRate }: DraftComma
 function readShare(text: string): number {
   const share = /^[0-9]*\.?[0-9]+$/.test(text) ? Number(text) : Number.NaN;
   if (share > 0 && share <= 1) return share;
-  throw new DraftError("--decoder-rate is a share of the learning rate, above 0 and at most 1, such as 0.2");
+  throw new DraftError("--decoder-rate is a share of the learning rate, above 0 and at most 1, such as 0.05");
 }
 
 function readWindow(text: string): HuWindow {

@@ -86,6 +86,11 @@ t.test(
       rfmedsam2Trainable(record({ trains: "prompter", answer: "prompter" })),
     );
     t.equal(rfmedsam2LearningRateShares(record()).size, 0);
+    const { refinement } = record();
+    for (const secondMask of ["both", "", null, 1])
+      t.throws(() => record({ refinement: { ...refinement, secondMask } as unknown as typeof refinement }), {
+        code: "rfmedsam2.config-malformed",
+      });
     for (const learningRateShare of [0, -1, 1.01, Number.NaN])
       t.throws(() => record({ maskDecoder: { learningRateShare } }), { code: "rfmedsam2.config-malformed" });
   },

@@ -1,5 +1,5 @@
 // RFMedSAM 2 (Xie et al. 2025): a frozen SAM 2.1 with adapters, prompted by a UNet, and refined in two stages. The plan
-// says whether the prompter, the adapters or both are trained.
+// says whether the prompter, the adapters or both are trained, and whether SAM 2's mask decoder with the adapters.
 
 import { parseRfmedsam2Config } from "@consilium/shared/model/rfmedsam2.ts";
 import { rfmedsam2Parameters, rfmedsam2Trainable } from "@consilium/shared/model/rfmedsam2-parameters.ts";

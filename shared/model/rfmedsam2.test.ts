@@ -86,15 +86,20 @@ t.test(
       rfmedsam2Trainable(record({ trains: "prompter", answer: "prompter" })),
     );
     t.equal(rfmedsam2LearningRateShares(record()).size, 0);
-    const { refinement } = record();
-    for (const secondMask of ["both", "", null, 1])
-      t.throws(() => record({ refinement: { ...refinement, secondMask } as unknown as typeof refinement }), {
-        code: "rfmedsam2.config-malformed",
-      });
     for (const learningRateShare of [0, -1, 1.01, Number.NaN])
       t.throws(() => record({ maskDecoder: { learningRateShare } }), { code: "rfmedsam2.config-malformed" });
   },
 );
+
+t.test("stage 2 is asked with one of two masks, and a plan cannot say anything else", async (t) => {
+  const { refinement } = record();
+  for (const secondMask of ["both", "", null, 1])
+    t.throws(() => record({ refinement: { ...refinement, secondMask } as unknown as typeof refinement }), {
+      code: "rfmedsam2.config-malformed",
+    });
+  for (const secondMask of ["answer", "prompt"] as const)
+    t.equal(record({ refinement: { ...refinement, secondMask } }).refinement.secondMask, secondMask);
+});
 
 t.test("table 2.4: the paper's adapters for SAM 2.1 tiny are 1,621,656 numbers", async (t) => {
   t.equal(parameterCount(rfmedsam2Trainable(record({}, "tiny"))), 1_621_656);

@@ -8,8 +8,7 @@ import { expectDefined } from "@consilium/shared/base/assert.ts";
 import type { BackendName } from "../site-agent/backend/backend-report.ts";
 import { startBackend } from "../site-agent/backend/start-backend.ts";
 import { fromLayout } from "../site-agent/models/tensor-layout.ts";
-import { initialAdamW } from "../site-agent/training/adamw.ts";
-import { stepWith } from "../site-agent/training/train-step.ts";
+import { Optimiser } from "../site-agent/training/optimiser.ts";
 import { makeEnvironment, printedBy, readFloats, root } from "./pytorch/environment.ts";
 import { sam2Step } from "./pytorch/sam2-step.ts";
 import type { OpenedStep, PyTorchStep } from "./pytorch/step.ts";
@@ -60,7 +59,7 @@ async function measurePyTorch(
 /** In a process of its own, with the number of threads in its environment. */
 async function measureHere({ open, runs }: PyTorchStep, folder: string, warmUps: number): Promise<Measured> {
   const step = await open(folder);
-  let state = initialAdamW(step.parameters.trainable());
+  const optimiser = new Optimiser(step.parameters, step.plan);
   const [seconds, walls]: [number[], number[]] = [[], []];
   let [loss, gradientError] = [Number.NaN, Number.NaN];
   for (let index = 0; index < warmUps + runs; index += 1) {
@@ -70,8 +69,7 @@ async function measureHere({ open, runs }: PyTorchStep, folder: string, warmUps:
       const grads = differentiated.grads.map((gradient) => gradient.dataSync() as Float32Array); // All float32.
       gradientError = await gradientsError(folder, step, grads);
     }
-    const taken = await stepWith(step.parameters, differentiated, state, step.plan);
-    state = taken.state;
+    const taken = await optimiser.step(differentiated, step.plan.learningRate);
     if (index === 0) loss = taken.loss;
     const { user, system } = process.cpuUsage(cpu);
     if (index < warmUps) continue;

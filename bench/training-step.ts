@@ -18,9 +18,9 @@ import { startBackend } from "../site-agent/backend/start-backend.ts";
 import { loadBackendPackage, tf } from "../site-agent/backend/tensors.ts";
 import { installTrainingKernels } from "../site-agent/backend/wasm-kernels/install.ts";
 import { unetPrompter } from "../site-agent/recipes/unet-prompter.ts";
-import { ADAMW_DEFAULTS, initialAdamW } from "../site-agent/training/adamw.ts";
+import { ADAMW_DEFAULTS } from "../site-agent/training/adamw.ts";
+import { Optimiser, trainStep } from "../site-agent/training/optimiser.ts";
 import { compiledGradients } from "../site-agent/training/slice-objective.ts";
-import { stepWith, trainStep } from "../site-agent/training/train-step.ts";
 import { batchTensors } from "../site-agent/training/training-slice.ts";
 import { answerOfChild } from "./steps/answer-of-child.ts";
 import { unetConfig } from "./steps/plans.ts";
@@ -47,6 +47,7 @@ const WORKLOADS: Readonly<Record<Variant, readonly Workload[]>> = {
   "wasm-stock": [{ features: [16, 32, 64], size: 48, batch: 8, runs: 4 }],
   cpu: [{ features: [4, 8, 8], size: 16, batch: 1, runs: 3 }],
 };
+const LEARNING_RATE = 1e-3;
 const MATRIX_SIZE = 1024;
 /** In which a step is recorded, and compared with eager execution. */
 const WARM_UPS = 7;
@@ -121,16 +122,16 @@ async function stepSeconds(variant: Variant, { features, size, batch, runs }: Wo
     ...{ height: size, width: size, channels: 1, contoured: [1, 2] },
   }));
   const tensors = batchTensors(slices, [0, 1, 2]);
-  const plan = { ...ADAMW_DEFAULTS, weightDecay: 0.01, learningRate: 1e-3, gradientNormL2Max: 12 };
-  let state = initialAdamW(model.parameters.trainable());
+  const plan = { ...ADAMW_DEFAULTS, weightDecay: 0.01, gradientNormL2Max: 12 };
+  const optimiser = new Optimiser(model.parameters, plan);
   const learner = { model, loss: unetPrompter.loss };
   const compiled = variant === "tfjs-node-eager" ? null : compiledGradients(learner);
   const seconds = await cpuSeconds(runs, async () => {
-    ({ state } = compiled
-      ? await stepWith(model.parameters, compiled.differentiate(tensors), state, plan)
-      : await trainStep(learner, tensors, state, plan));
+    if (compiled) await optimiser.step(compiled.differentiate(tensors), LEARNING_RATE);
+    else await trainStep(learner, tensors, optimiser, LEARNING_RATE);
   });
   compiled?.dispose();
+  optimiser.dispose();
   model.dispose();
   return seconds;
 }

@@ -3,7 +3,7 @@
 import type { ParameterSpec } from "@consilium/shared/model/parameter-manifest.ts";
 import type { TensorLayout } from "../../site-agent/models/tensor-layout.ts";
 import type { Differentiated, TrainedParameters } from "../../site-agent/recipes/recipe.ts";
-import type { StepPlan } from "../../site-agent/training/train-step.ts";
+import type { OptimiserPlan } from "../../site-agent/training/optimiser.ts";
 
 export type PyTorchStep = {
   /** What stands in the row of a result. */
@@ -21,6 +21,6 @@ export type OpenedStep = {
   /** The trained tensors in their order, under PyTorch's names. */
   readonly specs: readonly ParameterSpec[];
   readonly layoutOf: (spec: ParameterSpec) => TensorLayout;
-  readonly plan: StepPlan;
+  readonly plan: OptimiserPlan & { readonly learningRate: number };
   readonly differentiate: () => Promise<Differentiated>;
 };

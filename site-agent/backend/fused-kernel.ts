@@ -11,7 +11,7 @@ export const INSTANCE_NORM_GRADIENT = "ConsiliumInstanceNormGradient";
 export const CHANNEL_BIAS = "ConsiliumChannelBias";
 /** x [..., C] -> sums over everything but the channels [C]. */
 export const CHANNEL_SUMS = "ConsiliumChannelSums";
-/** value, gradient, first, second of one shape -> value, first, second after one AdamW step. */
+/** `AdamWInputs` -> value, first, second after one AdamW step. */
 export const ADAMW_STEP = "ConsiliumAdamWStep";
 /** x of any shape -> x Phi(x), the Gaussian error linear unit. */
 export const GELU = "ConsiliumGelu";
@@ -44,19 +44,22 @@ export type InstanceNormConstants = {
   readonly negativeSlope: number;
 };
 
-/** What one AdamW step needs beside the tensors; t counts steps from 1. */
-export type AdamWStepNumbers = {
-  readonly beta1: number;
-  readonly beta2: number;
+export type AdamWConstants = { readonly beta1: number; readonly beta2: number; readonly epsilon: number };
+
+/** Four tensors of one shape and four scalars; t counts steps from 1. */
+export type AdamWInputs = {
+  readonly value: tf.Tensor;
+  readonly gradient: tf.Tensor;
+  readonly first: tf.Tensor;
+  readonly second: tf.Tensor;
   /** 1 - learning rate * weight decay. */
-  readonly keep: number;
+  readonly keep: tf.Tensor;
   /** learning rate / (1 - beta1^t). */
-  readonly rate: number;
+  readonly rate: tf.Tensor;
   /** 1 / sqrt(1 - beta2^t). */
-  readonly root: number;
-  readonly epsilon: number;
+  readonly root: tf.Tensor;
   /** Multiplies the gradient. */
-  readonly gradientScale: number;
+  readonly gradientScale: tf.Tensor;
 };
 
 export type DiceCrossEntropyConstants = {

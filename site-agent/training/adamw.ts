@@ -2,18 +2,23 @@
 // disposes none; the caller owns both the old ones and the new.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
-import { ADAMW_STEP, type AdamWStepNumbers, hasKernel, runKernel } from "../backend/fused-kernel.ts";
+import {
+  ADAMW_STEP,
+  type AdamWConstants,
+  type AdamWInputs,
+  hasKernel,
+  runKernel,
+} from "../backend/fused-kernel.ts";
 import { tf } from "../backend/tensors.ts";
 
-export type AdamWPlan = {
-  readonly beta1: number;
-  readonly beta2: number;
-  readonly epsilon: number;
+export type AdamWPlan = AdamWConstants & {
   /** Decoupled; biases and norms, the tensors of one axis, do not decay. */
   readonly weightDecay: number;
+  /** Of the learning rate, for some tensors by name. */
+  readonly learningRateShares?: ReadonlyMap<string, number>;
 };
 
-export const ADAMW_DEFAULTS = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+export const ADAMW_DEFAULTS: AdamWConstants = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
 type Tensors = ReadonlyMap<string, tf.Tensor>;
 
@@ -38,90 +43,101 @@ export type AdamWUpdate = {
   /** One for every value. */
   readonly gradients: Tensors;
   readonly learningRate: number;
-  /** Of the learning rate, for some values by name. */
-  readonly learningRateShares?: ReadonlyMap<string, number>;
   /** Multiplies every gradient, which is how a norm is clipped. */
   readonly gradientScale: number;
 };
 
-/** New values and the state behind them. */
+/** New values and the state behind them. @param stepTensors of the same plan; compiled where that is faster */
 export function updateAdamW(
   plan: AdamWPlan,
   state: AdamWState,
-  { values, gradients, learningRate, learningRateShares, gradientScale }: AdamWUpdate,
+  update: AdamWUpdate,
+  stepTensors = adamWTensors(plan),
 ): { readonly values: Tensors; readonly state: AdamWState } {
-  const { beta1, beta2, epsilon, weightDecay } = plan;
+  const { values, gradients } = update;
   const step = state.step + 1;
-  const root = 1 / Math.sqrt(1 - beta2 ** step);
-  const newValues = new Map<string, tf.Tensor>();
-  const [first, second] = [new Map<string, tf.Tensor>(), new Map<string, tf.Tensor>()];
-  const groups = new Map<string, { readonly names: string[]; readonly numbers: AdamWStepNumbers }>();
-  for (const [name, value] of values) {
-    const own = learningRate * (learningRateShares?.get(name) ?? 1);
-    const keep = value.rank > 1 ? 1 - own * weightDecay : 1;
-    const rate = own / (1 - beta1 ** step);
-    const key = hasKernel(ADAMW_STEP) ? name : `${own} ${keep}`;
-    const group = groups.get(key) ?? {
-      ...{ names: [], numbers: { beta1, beta2, keep, rate, root, epsilon, gradientScale } },
-    };
-    group.names.push(name);
-    groups.set(key, group);
+  const names = [...values.keys()];
+  const numbers = numbersOf(plan, step, update);
+  const given = { value: values, gradient: gradients, first: state.first, second: state.second };
+  const tensors = Object.entries(given).flatMap(([role, of]) =>
+    names.map((name) => [keyOf(role, name), expectDefined(of.get(name), keyOf(role, name))]),
+  );
+  try {
+    const stepped = stepTensors({ ...numbers, ...Object.fromEntries(tensors) });
+    const taken = (role: Role): Tensors =>
+      new Map(names.map((name) => [name, expectDefined(stepped[keyOf(role, name)], keyOf(role, name))]));
+    return { values: taken("value"), state: { step, first: taken("first"), second: taken("second") } };
+  } finally {
+    tf.dispose(numbers);
   }
-  for (const { names, numbers } of groups.values()) {
-    const of = (tensors: Tensors, what: string): tf.Tensor[] =>
-      names.map((name) => expectDefined(tensors.get(name), `${what} of ${name}`));
-    const inputs = {
-      value: of(values, "value"),
-      gradient: of(gradients, "gradient"),
-      first: of(state.first, "first moment"),
-      second: of(state.second, "second moment"),
-    };
-    const stepped = stepTogether(inputs, numbers);
-    names.forEach((name, index) => {
-      newValues.set(name, expectDefined(stepped.value[index], name));
-      first.set(name, expectDefined(stepped.first[index], name));
-      second.set(name, expectDefined(stepped.second[index], name));
-    });
-  }
-  return { values: newValues, state: { step, first, second } };
 }
 
-type Moments = { readonly first: tf.Tensor; readonly second: tf.Tensor };
-type StepInputs = { value: tf.Tensor; gradient: tf.Tensor; first: tf.Tensor; second: tf.Tensor };
+type Role = "value" | "first" | "second";
 
-type Each<T> = { readonly [Name in keyof T]: tf.Tensor[] };
-
-/**
- * Tensors with the same numbers, one after another in a single one: where operations are carried out one by one, hundreds
- * of small tensors take longer on the way to the backend than in it.
- */
-function stepTogether(
-  inputs: Each<StepInputs>,
-  numbers: AdamWStepNumbers,
-): Each<Moments & { readonly value: tf.Tensor }> {
-  const { value, gradient, first, second } = inputs;
-  return tf.tidy(() => {
-    const flat = (tensors: readonly tf.Tensor[]): tf.Tensor =>
-      tf.concat(tensors.map((tensor) => tf.reshape(tensor, [tensor.size])));
-    const stepped = stepTensor(
-      { value: flat(value), gradient: flat(gradient), first: flat(first), second: flat(second) },
-      numbers,
+/** The arithmetic of `updateAdamW` from named tensors to named tensors, as `compileStep` takes it. */
+export function adamWTensors(plan: AdamWPlan): (inputs: tf.NamedTensorMap) => tf.NamedTensorMap {
+  return (inputs) => {
+    const at = (key: string): tf.Tensor => expectDefined(inputs[key], key);
+    const names = Object.keys(inputs).flatMap((key) =>
+      key.startsWith(VALUE) ? [key.slice(VALUE.length)] : [],
     );
-    const sizes = value.map(({ size }) => size);
-    const split = (whole: tf.Tensor): tf.Tensor[] => (sizes.length === 1 ? [whole] : tf.split(whole, sizes));
-    const parts = (whole: tf.Tensor): tf.Tensor[] =>
-      split(whole).map((part, index) => tf.reshape(part, value[index]?.shape ?? []));
-    return { value: parts(stepped.value), first: parts(stepped.first), second: parts(stepped.second) };
-  });
+    const outputs: tf.NamedTensorMap = {};
+    for (const name of names) {
+      const value = at(keyOf("value", name));
+      const share = shareOf(plan, name);
+      const stepped = stepTensor(
+        {
+          ...{ value, gradient: at(keyOf("gradient", name)) },
+          ...{ first: at(keyOf("first", name)), second: at(keyOf("second", name)) },
+          ...{ rate: at(keyOf("rate", share)), keep: at(value.rank > 1 ? keyOf("keep", share) : KEEP_ALL) },
+          ...{ root: at(ROOT), gradientScale: at(GRADIENT_SCALE) },
+        },
+        plan,
+      );
+      for (const [role, tensor] of Object.entries(stepped)) outputs[keyOf(role, name)] = tensor;
+    }
+    return outputs;
+  };
 }
 
-function stepTensor(inputs: StepInputs, numbers: AdamWStepNumbers): Moments & { readonly value: tf.Tensor } {
+const [ROOT, GRADIENT_SCALE, KEEP_ALL] = ["root", "gradient scale", "keep all"];
+const VALUE = keyOf("value", "");
+
+function keyOf(role: string, of: string | number): string {
+  return `${role} ${of}`;
+}
+
+function shareOf({ learningRateShares }: AdamWPlan, name: string): number {
+  return learningRateShares?.get(name) ?? 1;
+}
+
+/** What changes from step to step beside the tensors, as scalars. */
+function numbersOf(
+  plan: AdamWPlan,
+  step: number,
+  { values, learningRate, gradientScale }: AdamWUpdate,
+): tf.NamedTensorMap {
+  const shares = new Set([...values.keys()].map((name) => shareOf(plan, name)));
+  const rates = [...shares].flatMap((share) => [
+    [keyOf("rate", share), (learningRate * share) / (1 - plan.beta1 ** step)] as const,
+    [keyOf("keep", share), 1 - learningRate * share * plan.weightDecay] as const,
+  ]);
+  const all = [
+    ...rates,
+    [KEEP_ALL, 1],
+    [ROOT, 1 / Math.sqrt(1 - plan.beta2 ** step)],
+    [GRADIENT_SCALE, gradientScale],
+  ] as const;
+  return Object.fromEntries(all.map(([key, value]) => [key, tf.scalar(value)]));
+}
+
+function stepTensor(inputs: AdamWInputs, { beta1, beta2, epsilon }: AdamWConstants): Record<Role, tf.Tensor> {
   if (hasKernel(ADAMW_STEP)) {
-    const outputs = runKernel(ADAMW_STEP, inputs, numbers);
+    const outputs = runKernel(ADAMW_STEP, inputs, { beta1, beta2, epsilon });
     const [value, first, second] = outputs as [tf.Tensor, tf.Tensor, tf.Tensor]; // Three, as the kernel's name says.
     return { value, first, second };
   }
-  const { beta1, beta2, keep, rate, root, epsilon, gradientScale } = numbers;
+  const { keep, rate, root, gradientScale } = inputs;
   return tf.tidy(() => {
     const gradient = tf.mul(inputs.gradient, gradientScale);
     const first = tf.add(tf.mul(inputs.first, beta1), tf.mul(gradient, 1 - beta1));

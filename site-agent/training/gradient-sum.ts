@@ -29,7 +29,10 @@ export class GradientSum {
     const value = tf.tidy(() => tf.mul(this.#value ?? tf.scalar(0), factor)) as tf.Scalar; // A scalar times a number.
     const grads = this.#tensors.map((tensor, index) => {
       const sum = this.#grads[index];
-      return tf.tidy(() => (sum ? tf.mul(sum, factor) : tf.zerosLike(tensor)));
+      if (!sum) return tf.zerosLike(tensor);
+      if (factor !== 1) return tf.mul(sum, factor);
+      this.#grads[index] = undefined; // Handed over as it is.
+      return sum;
     });
     assert(grads.length === this.#tensors.length, "one gradient for every tensor");
     this.dispose();

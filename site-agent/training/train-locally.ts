@@ -4,11 +4,17 @@
 
 import { setImmediate } from "node:timers/promises";
 import type { TrainingPlan } from "@consilium/shared/model/study-plan.ts";
-import type { Objective, SliceRecipe, TrainableModel, TrainedParameters } from "../recipes/recipe.ts";
-import { ADAMW_DEFAULTS, disposeAdamW, initialAdamW } from "./adamw.ts";
+import type {
+  Objective,
+  SliceRecipe,
+  TrainableModel,
+  TrainedParameters,
+  TrainingMaterial,
+} from "../recipes/recipe.ts";
+import { ADAMW_DEFAULTS } from "./adamw.ts";
 import { learningRate } from "./learning-rate.ts";
+import { Optimiser } from "./optimiser.ts";
 import { type SliceMaterial, sliceObjective } from "./slice-objective.ts";
-import { stepWith } from "./train-step.ts";
 
 export type LocalPlan = Pick<
   TrainingPlan,
@@ -30,6 +36,7 @@ export type TrainingLoop = {
   /** After every step, counted from 1. */
   readonly onStep?: (step: number, loss: number) => void;
   readonly signal?: AbortSignal;
+  readonly onWarning?: TrainingMaterial["onWarning"];
 };
 
 /** Training of a model of single slices. */
@@ -55,27 +62,22 @@ export async function trainLocally(training: LocalTraining): Promise<TrainedWeig
 
 /** The loop of every recipe. @throws TrainingError, or the signal's reason between two steps. */
 export async function trainBatches(loop: TrainingLoop, objective: Objective): Promise<TrainedWeights> {
-  const { parameters, plan, signal } = loop;
+  const { parameters, plan, signal, onWarning } = loop;
   const { stepsBefore, stepsInAll } = loop.schedule ?? { stepsBefore: 0, stepsInAll: plan.stepsPerRound };
   const losses: number[] = [];
-  let state = initialAdamW(parameters.trainable());
+  const optimiser = new Optimiser(parameters, { ...ADAMW_DEFAULTS, ...plan }, onWarning);
   try {
     for (let step = 1; step <= plan.stepsPerRound; step += 1) {
       // Heartbeats and aborts happen here: a step itself occupies the process.
       await setImmediate();
       signal?.throwIfAborted();
-      const taken = await stepWith(parameters, await objective(), state, {
-        ...ADAMW_DEFAULTS,
-        weightDecay: plan.weightDecay,
-        gradientNormL2Max: plan.gradientNormL2Max,
-        learningRate: learningRate(plan, stepsBefore + step - 1, stepsInAll),
-      });
-      state = taken.state;
-      losses.push(taken.loss);
-      loop.onStep?.(step, taken.loss);
+      const rate = learningRate(plan, stepsBefore + step - 1, stepsInAll);
+      const { loss } = await optimiser.step(await objective(), rate);
+      losses.push(loss);
+      loop.onStep?.(step, loss);
     }
     return { weights: await parameters.export(parameters.trainableNames), losses };
   } finally {
-    disposeAdamW(state);
+    optimiser.dispose();
   }
 }

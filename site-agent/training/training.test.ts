@@ -10,9 +10,9 @@ import { findRecipe } from "../recipes/registry.ts";
 import { unetPrompter } from "../recipes/unet-prompter.ts";
 import { ADAMW_DEFAULTS, exportAdamW, importAdamW, initialAdamW, updateAdamW } from "./adamw.ts";
 import { learningRate } from "./learning-rate.ts";
+import { Optimiser, trainStep } from "./optimiser.ts";
 import { SliceSampler } from "./slice-sampler.ts";
 import { type LocalTraining, trainLocally } from "./train-locally.ts";
-import { trainStep } from "./train-step.ts";
 import { batchTensors, disposeBatch, type TrainingSlice } from "./training-slice.ts";
 
 await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
@@ -177,16 +177,16 @@ t.test("a batch turns the study's labels into classes and refuses what does not 
 t.test("a hundred steps leave no tensor behind and the heap as large as it was", async (t) => {
   const model = unetPrompter.build(config, initialPlainConvUNetWeights(config, 5));
   const batch = batchTensors(phantoms(4), LABELS);
-  let state = initialAdamW(model.parameters.trainable());
-  const plan = { ...ADAMW_DEFAULTS, weightDecay: 0.01, learningRate: 1e-3, gradientNormL2Max: 12 };
+  const plan = { ...ADAMW_DEFAULTS, weightDecay: 0.01, gradientNormL2Max: 12 };
+  const optimiser = new Optimiser(model.parameters, plan);
+  const learner = { model, loss: unetPrompter.loss };
   const measure = () => ({ tensors: tf.memory().numTensors, used: heap.usedBytes, heap: heap.heapBytes });
-  ({ state } = await trainStep({ model, loss: unetPrompter.loss }, batch, state, plan));
+  await trainStep(learner, batch, optimiser, 1e-3);
   const before = measure();
-  for (let step = 0; step < 100; step += 1) {
-    ({ state } = await trainStep({ model, loss: unetPrompter.loss }, batch, state, plan));
-  }
+  for (let step = 0; step < 100; step += 1) await trainStep(learner, batch, optimiser, 1e-3);
   t.strictSame(measure(), before);
-  t.equal(state.step, 101);
+  t.equal(optimiser.stepCount, 101);
+  optimiser.dispose();
   model.dispose();
   disposeBatch(batch);
 });
@@ -307,14 +307,11 @@ t.test("a recipe names every kernel that its training and prediction call", asyn
   await tf.setBackend("cpu");
   const model = unetPrompter.build(config, initialPlainConvUNetWeights(config, 5));
   const batch = batchTensors(phantoms(1), LABELS);
-  const plan = { ...ADAMW_DEFAULTS, weightDecay: 0, learningRate: 1e-3, gradientNormL2Max: 12 };
+  const plan = { ...ADAMW_DEFAULTS, weightDecay: 0, gradientNormL2Max: 12 };
   const census = await kernelCensus(async () => {
-    await trainStep(
-      { model, loss: unetPrompter.loss },
-      batch,
-      initialAdamW(model.parameters.trainable()),
-      plan,
-    );
+    const optimiser = new Optimiser(model.parameters, plan);
+    await trainStep({ model, loss: unetPrompter.loss }, batch, optimiser, 1e-3);
+    optimiser.dispose();
     tf.tidy(() => tf.softmax(model.predict(batch.images)));
   });
   t.strictSame([...unetPrompter.kernels].sort(), census);

@@ -40,15 +40,16 @@ export async function runTraining(run: TrainingRun): Promise<TrainingOutcome> {
   const manifest = recipe.trainable(plan.recipe.config);
   const model = recipe.open(plan.recipe.config, base);
   try {
+    const heard = onWarning && { onWarning };
     const objective = model.objective({
       cases: cases.map(({ prepared }) => prepared.slices),
       labels: [0, ...plan.labels.map(({ id }) => id)],
       batchSize: plan.training.batchSize,
       seed,
       view: clipView({ preprocessing: plan.preprocessing, ...plan.training }),
-      ...(onWarning && { onWarning }),
+      ...heard,
     });
-    const loop = { plan: { ...plan.training, stepsPerRound: steps }, schedule, onStep, signal };
+    const loop = { plan: { ...plan.training, stepsPerRound: steps }, schedule, onStep, signal, ...heard };
     const { weights, losses } = await trainBatches({ ...loop, parameters: model.parameters }, objective);
     const delta = subtract(weights, base, manifest);
     const first = expectDefined(losses.at(0), "loss of the first step");

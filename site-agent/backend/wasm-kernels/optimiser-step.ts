@@ -1,6 +1,6 @@
 // The AdamW update of one tensor and the sum of squares of a gradient, each one pass over the numbers.
 
-import { ADAMW_STEP, type AdamWStepNumbers, SUM_SQUARES } from "../fused-kernel.ts";
+import { ADAMW_STEP, type AdamWConstants, type AdamWInputs, SUM_SQUARES } from "../fused-kernel.ts";
 import { tf } from "../tensors.ts";
 import { input, isEmpty, type KernelContext, type TrainingKernel } from "./kernel-registry.ts";
 import { FLOAT_BYTES } from "./products.ts";
@@ -10,12 +10,17 @@ const VECTOR_NUMBERS = 4;
 /** Addresses of value, gradient, first and second, then of the new value, first and second. */
 type Places = readonly [number, number, number, number, number, number, number];
 
-/** value, gradient, first, second of one shape, -> value, first, second after the step. */
+type AdamWNumbers = AdamWConstants & {
+  readonly [Name in "keep" | "rate" | "root" | "gradientScale"]: number;
+};
+
+/** `AdamWInputs` -> value, first, second after the step. */
 const adamwStep: TrainingKernel = {
   name: ADAMW_STEP,
   compute(context, inputs, attributes) {
     const { heap } = context;
-    const numbers = attributes as unknown as AdamWStepNumbers; // What every caller of this kernel passes.
+    const constants = attributes as unknown as AdamWConstants; // What every caller of this kernel passes.
+    const number = (name: keyof AdamWInputs): number => heap.float32(input(inputs, name))[0] ?? Number.NaN;
     const value = input(inputs, "value");
     const outputs = [heap.output(value.shape), heap.output(value.shape), heap.output(value.shape)] as const;
     if (isEmpty(value)) return [...outputs];
@@ -26,13 +31,17 @@ const adamwStep: TrainingKernel = {
       input(inputs, "second"),
     ] as const;
     const places = [...given, ...outputs].map((tensor) => heap.pointer(tensor)) as unknown as Places; // Seven tensors.
-    stepAll(context, places, tf.util.sizeFromShape(value.shape), numbers);
+    stepAll(context, places, tf.util.sizeFromShape(value.shape), {
+      ...constants,
+      ...{ keep: number("keep"), rate: number("rate") },
+      ...{ root: number("root"), gradientScale: number("gradientScale") },
+    });
     return [...outputs];
   },
 };
 
 /** Whole vectors in place; a rest of one to three numbers in a vector of its own. */
-function stepAll(context: KernelContext, places: Places, count: number, numbers: AdamWStepNumbers): void {
+function stepAll(context: KernelContext, places: Places, count: number, numbers: AdamWNumbers): void {
   const { heap, module } = context;
   const rest = count % VECTOR_NUMBERS;
   const whole = count - rest;
@@ -53,7 +62,7 @@ function stepAll(context: KernelContext, places: Places, count: number, numbers:
 
 const INPUT_COUNT = 4;
 
-function step({ module }: KernelContext, places: Places, count: number, numbers: AdamWStepNumbers): void {
+function step({ module }: KernelContext, places: Places, count: number, numbers: AdamWNumbers): void {
   const { gradientScale: scale, beta1, beta2, keep, rate, root, epsilon } = numbers;
   module.adamw(...places, count, scale, beta1, 1 - beta1, beta2, 1 - beta2, keep, rate, root, epsilon);
 }

@@ -139,16 +139,17 @@ async function trained(trains: "adapters" | "joint", steps: number) {
   const config = smallRfmedsam2({ trains });
   const model = rfmedsam2.open(config, smallRfmedsam2Weights(config));
   const warnings: CompileWarning[] = [];
+  const onWarning = (warning: CompileWarning): void => void warnings.push(warning);
   const objective = model.objective({
     ...{ cases: [squares(5), squares(4, 2)], labels: [0, 10, 20], batchSize: 1, seed: 4 },
     view: (slices) => [...slices],
-    onWarning: (warning) => void warnings.push(warning),
+    onWarning,
   });
   const plan = {
     ...{ batchSize: 1, learningRate: 1e-3, weightDecay: 0, gradientNormL2Max: 1, warmupSteps: 0 },
     ...{ schedule: "polynomial" as const, stepsPerRound: steps },
   };
-  const { losses } = await trainBatches({ parameters: model.parameters, plan }, objective);
+  const { losses } = await trainBatches({ parameters: model.parameters, plan, onWarning }, objective);
   model.dispose();
   return { losses, warnings };
 }

@@ -1,25 +1,15 @@
 // A computation of tensors that is recorded once for every form of its inputs and from then on runs as a TensorFlow graph,
 // which folds, fuses and schedules what eager execution does one operation at a time. On other backends it runs as it
-// is. A graph is not trusted before it has given what eager execution gives on several other inputs; one that does not is
-// given up with a warning, and the computation goes on eagerly.
+// is. A graph is not trusted before it has given what eager execution gives on several other inputs, in this step or in an
+// earlier one of this process; one that does not is given up with a warning, and the computation goes on eagerly.
 
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { tf } from "../tensors.ts";
-import { SAVED_MODEL_TAG } from "./graph-writer.ts";
+import { GraphSession } from "./graph-session.ts";
 import { largestError } from "./largest-error.ts";
-import {
-  isStillInJavaScript,
-  type NativeBackend,
-  nativeBackend,
-  ownedByTensorFlow,
-} from "./native-backend.ts";
+import { type NativeBackend, nativeBackend } from "./native-backend.ts";
 import { type RecordedStep, RecordingError, recordStep } from "./record-step.ts";
 
-/** Calls after the recorded one in which the graph and eager execution are compared. */
-const COMPARED_CALLS = 5;
 /** Relative L2 error of a tensor; where a value lies within rounding of a kink, one element's slope flips. */
 const ERROR_MAX = 1e-3;
 /** Forms of inputs that are kept at once; the one that was not used for longest goes. */
@@ -77,7 +67,7 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
   const { later = [] } = options;
   const eagerly = (inputs: tf.NamedTensorMap): Outputs => tf.tidy(() => compute(inputs));
   /** By form, least recently used first; null where eager execution is all there is. */
-  const sessions = new Map<string, Session | null>();
+  const sessions = new Map<string, GraphSession | null>();
   const giveUp = (form: string, code: CompileWarning["code"], reason: string): void => {
     sessions.get(form)?.close();
     sessions.set(form, null);
@@ -101,20 +91,21 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
     }
     try {
       const formBefore = formOf(withoutNames(inputs, later));
-      sessions.set(form, new Session(backend, recorded, formBefore));
+      sessions.set(form, new GraphSession(backend, recorded, formBefore));
     } catch (error) {
       giveUp(form, "graph.not-loaded", error instanceof Error ? error.message : String(error));
     }
     return outputs;
   };
 
-  const compare = (session: Session, form: string, inputs: tf.NamedTensorMap): Outputs => {
+  const compare = (session: GraphSession, form: string, inputs: tf.NamedTensorMap): Outputs => {
     const expected = eagerly(inputs);
     const found = later.length === 0 ? session.run(inputs) : session.inHalves(inputs);
     const error = largestError(expected, found);
     tf.dispose(found);
-    if (error > ERROR_MAX) giveUp(form, "graph.differs", `relative L2 error ${error.toExponential(1)}`);
-    else session.comparisonsLeft -= 1;
+    const isEqual = error <= ERROR_MAX;
+    session.noteComparison(isEqual);
+    if (!isEqual) giveUp(form, "graph.differs", `relative L2 error ${error.toExponential(1)}`);
     return expected;
   };
 
@@ -127,7 +118,7 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
     if (session === undefined) return record(backend, form, inputs);
     putLast(sessions, form, session);
     if (session === null) return eagerly(inputs);
-    if (session.comparisonsLeft > 0) return compare(session, form, inputs);
+    if (!session.isTrusted) return compare(session, form, inputs);
     return session.run(inputs) as Outputs; // Under the names that the computation gave.
   };
 
@@ -138,7 +129,7 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
       const inputs = { ...options.reads?.(), ...given };
       const formBefore = formOf(inputs);
       for (const [form, session] of sessions) {
-        if (session?.formBefore !== formBefore || session.comparisonsLeft > 0) continue;
+        if (session?.formBefore !== formBefore || !session.isTrusted) continue;
         putLast(sessions, form, session);
         const { outputs, tensors } = session.begin(inputs);
         return { outputs: outputs as Partial<Outputs>, begun: { form, graph: session, tensors } }; // Under the computation's names.
@@ -161,106 +152,6 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
 function putLast<Value>(entries: Map<string, Value>, key: string, value: Value): void {
   entries.delete(key);
   entries.set(key, value);
-}
-
-/** A graph that TensorFlow has loaded. */
-class Session {
-  comparisonsLeft = COMPARED_CALLS;
-  /** Of the inputs that are not later. */
-  readonly formBefore: string;
-  readonly #backend: NativeBackend;
-  readonly #id: number;
-  readonly #inputs: RecordedStep["inputs"];
-  readonly #outputs: RecordedStep["outputs"];
-  readonly #halves: RecordedStep["halves"];
-
-  /** @throws what TensorFlow says of a graph that it cannot load */
-  constructor(
-    backend: NativeBackend,
-    { savedModel, inputs, outputs, halves }: RecordedStep,
-    formBefore: string,
-  ) {
-    this.#backend = backend;
-    this.formBefore = formBefore;
-    this.#inputs = inputs;
-    this.#outputs = outputs;
-    this.#halves = halves;
-    // TensorFlow reads a folder and nothing else. It is for this process alone, and gone when it has been read.
-    const folder = mkdtempSync(join(tmpdir(), "consilium-graph-"));
-    try {
-      writeFileSync(join(folder, "saved_model.pb"), savedModel);
-      this.#id = backend.loadSavedModelMetaGraph(folder, SAVED_MODEL_TAG);
-    } finally {
-      rmSync(folder, { recursive: true, force: true });
-    }
-  }
-
-  run(inputs: tf.NamedTensorMap): tf.NamedTensorMap {
-    return tf.tidy(() => this.#named(this.#fetch(this.#fed(inputs), [...this.#outputs.values()])));
-  }
-
-  /** The same, as `begin` and `finish` compute it. */
-  inHalves(inputs: tf.NamedTensorMap): tf.NamedTensorMap {
-    const { outputs, tensors } = this.begin(inputs);
-    try {
-      return { ...outputs, ...this.finish(tensors, inputs) };
-    } finally {
-      tf.dispose(tensors);
-    }
-  }
-
-  /** TensorFlow computes what is asked for and nothing else. */
-  begin(inputs: tf.NamedTensorMap): { outputs: tf.NamedTensorMap; tensors: tf.Tensor[] } {
-    const { first, crossing } = this.#halves;
-    const [outputs, tensors] = [{} as tf.NamedTensorMap, [] as tf.Tensor[]];
-    tf.tidy(() => {
-      const found = this.#fetch(this.#fed(inputs), [...first, ...crossing]);
-      Object.assign(outputs, this.#named(found));
-      tensors.push(...crossing.map((name) => expectDefined(found.get(name), name)));
-      for (const tensor of [...Object.values(outputs), ...tensors]) tf.keep(tensor);
-    });
-    return { outputs, tensors };
-  }
-
-  /** TensorFlow takes any tensor of the graph as given, and computes nothing that only led to it. */
-  finish(tensors: readonly tf.Tensor[], inputs: tf.NamedTensorMap): tf.NamedTensorMap {
-    const { second, crossing } = this.#halves;
-    return tf.tidy(() => {
-      const known = crossing.map((name, index) => [name, expectDefined(tensors[index], name)] as const);
-      return this.#named(this.#fetch(new Map([...this.#fed(inputs), ...known]), second));
-    });
-  }
-
-  /** By names in the graph. */
-  #fed(inputs: tf.NamedTensorMap): Map<string, tf.Tensor> {
-    const given = Object.entries(inputs).map(([name, tensor]) => {
-      const isWaiting = isStillInJavaScript(this.#backend, tensor.dataId);
-      return [
-        expectDefined(this.#inputs.get(name), `input ${name}`),
-        isWaiting ? ownedByTensorFlow(this.#backend, tensor) : tensor,
-      ] as const;
-    });
-    return new Map(given);
-  }
-
-  #fetch(fed: ReadonlyMap<string, tf.Tensor>, names: readonly string[]): Map<string, tf.Tensor> {
-    const infos = [...fed.keys()].map((name) => ({ name }));
-    const found = this.#backend.runSavedModel(this.#id, [...fed.values()], infos, names);
-    return new Map(names.map((name, index) => [name, expectDefined(found[index], name)]));
-  }
-
-  /** Those that are outputs of the computation, under its own names. */
-  #named(found: ReadonlyMap<string, tf.Tensor>): tf.NamedTensorMap {
-    const named = [...this.#outputs].flatMap(([name, inGraph]) => {
-      const tensor = found.get(inGraph);
-      return tensor ? [[name, tensor] as const] : [];
-    });
-    return Object.fromEntries(named);
-  }
-
-  close(): void {
-    this.#backend.deleteSavedModel(this.#id);
-  }
 }
 
 function recordedEagerly<Outputs extends tf.NamedTensorMap>(

@@ -293,6 +293,38 @@ t.test(
   },
 );
 
+t.test("what is compiled again is trusted after one call, unless it once differed", { skip }, async (t) => {
+  await tf.setBackend("tensorflow");
+  let calls = 0;
+  const counted: typeof smallStep = (inputs) => {
+    calls += 1;
+    const { value, ...rest } = smallStep(inputs);
+    return { value: tf.add(value as tf.Tensor, 1), ...rest };
+  };
+  const first = steps(4, counted, true);
+  const second = steps(8, counted, true);
+  t.equal(calls, 4 + 3, "comparisons count together: three of five in the first run");
+  t.strictSame([...first.losses, ...second.losses].length, 12);
+  const third = steps(8, counted, true);
+  t.equal(calls, 4 + 3 + 1, "recorded and found to be known");
+  third.losses.forEach((loss, step) => {
+    t.ok(
+      Math.abs(loss - (second.losses[step] ?? Number.NaN)) <= 1e-6 * Math.abs(loss),
+      `loss of step ${step}`,
+    );
+  });
+  for (const run of [1, 2]) {
+    let isRecorded = false;
+    const late: typeof smallStep = (inputs) => {
+      const { value, ...rest } = smallStep(inputs);
+      const factor = isRecorded ? 3 : 2;
+      isRecorded = true;
+      return { value: tf.mul(value as tf.Tensor, factor), ...rest };
+    };
+    t.match(steps(8, late, true).warnings, [{ code: "graph.differs" }], `run ${run} of the same graph`);
+  }
+});
+
 t.test("a step that is another one each time is found out, and goes on eagerly", { skip }, async (t) => {
   await tf.setBackend("tensorflow");
   let calls = 0;

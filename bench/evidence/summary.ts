@@ -164,7 +164,7 @@ function summaryOf(set: EvidenceSet, results: readonly EvidenceResult[]) {
   const text = [
     `## ${set.name}`,
     "",
-    `${results.length > 1 ? "Seeds" : "Seed"} ${results.map(({ seed }) => seed).join(", ")}; ${first?.backend ?? ""}; ${first?.hospitals.map(({ site, training, validation }) => `${site} ${training} to train and ${validation} to validate`).join(", ")}. Dice over all validation cases${results.length > 1 ? ", mean and standard deviation over the seeds" : ""}.`,
+    `${results.length > 1 ? "Seeds" : "Seed"} ${results.map(({ seed }) => seed).join(", ")}; ${[...new Set(results.map(({ backend }) => backend))].join(" or ")}; ${first?.hospitals.map(({ site, training, validation }) => `${site} ${training} to train and ${validation} to validate`).join(", ")}. Dice over all validation cases${results.length > 1 ? ", mean and standard deviation over the seeds" : ""}.`,
     "",
     `| answer | kind | ${columns.join(" | ")} |`,
     `| --- | --- |${columns.map(() => " --- |").join("")}`,

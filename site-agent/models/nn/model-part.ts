@@ -68,11 +68,21 @@ export class ModelPart {
     return this.#hooks.adapt?.(this.#full(name), image) ?? image;
   }
 
-  /** A block of this name: tidied, and computed again for gradients where the model is to. */
-  block<T extends tf.Tensor>(inputs: tf.NamedTensorMap, compute: (inputs: tf.NamedTensorMap) => T): T {
+  /**
+   * A block of this name: tidied, and computed again for gradients where the model is to.
+   * @param others parts outside of this one that it computes with too
+   */
+  block<T extends tf.Tensor>(
+    inputs: tf.NamedTensorMap,
+    compute: (inputs: tf.NamedTensorMap) => T,
+    others: readonly ModelPart[] = [],
+  ): T {
     const recompute = this.#hooks.recompute;
     if (!recompute) return tf.tidy(() => compute(inputs));
-    return recomputed({ inputs, parameters: recompute(this.name) }, compute);
+    return recomputed(
+      { inputs, parameters: [this, ...others].flatMap(({ name }) => recompute(name)) },
+      compute,
+    );
   }
 
   /** Show a result under the part's own name, or under a name within it. */

@@ -24,28 +24,52 @@ export type ImageFeatures = {
 export function encodeImages(images: tf.Tensor4D, config: Sam2Config, model: ModelPart): ImageFeatures {
   const encoder = model.under("image_encoder");
   const stages = trunk(images, config.trunk, encoder.under("trunk"));
-  const levels = neck(stages, config.neck, encoder.under("neck"));
-  const [stride4, stride8, embedding] = levels;
+  const [stride4, stride8, embedding] = pyramid(stages, config, model);
   assert(stride4 && stride8 && embedding, "a pyramid has at least three levels");
-  if (!config.maskDecoder.highResolution) return { embedding, fine: undefined };
-  const decoder = model.under("sam_mask_decoder");
-  const fine: ImageFeatures["fine"] = [
-    decoder.observe(biasedConv2d(stride4, decoder.conv("conv_s0")), "conv_s0"),
-    decoder.observe(biasedConv2d(stride8, decoder.conv("conv_s1")), "conv_s1"),
-  ];
-  return { embedding, fine };
+  return { embedding, fine: config.maskDecoder.highResolution ? [stride4, stride8] : undefined };
 }
 
-/** One level for every stage, from full resolution down; adapters take hold behind each lateral convolution. */
-function neck(stages: readonly tf.Tensor4D[], config: Sam2Config["neck"], part: ModelPart): tf.Tensor4D[] {
+/** Levels below the one that is the embedding. */
+const FINE_LEVELS = 2;
+
+/**
+ * One level for every stage, from full resolution down; the fine ones as the decoder takes them, where it does. Adapters
+ * take hold behind each lateral convolution. A fine level has many more numbers before than behind the decoder's
+ * convolution: the former are not kept.
+ */
+function pyramid(
+  stages: readonly tf.Tensor4D[],
+  { neck, maskDecoder }: Sam2Config,
+  model: ModelPart,
+): tf.Tensor4D[] {
+  const [part, decoder] = [model.under("image_encoder.neck"), model.under("sam_mask_decoder")];
   const levels: tf.Tensor4D[] = [];
+  let below: tf.Tensor4D | undefined;
   for (let level = stages.length - 1; level >= 0; level -= 1) {
-    const name = `convs.${stages.length - 1 - level}`;
-    const image = expectDefined(stages[level], "stage of the trunk");
-    const lateral = part.adapt(name, biasedConv2d(image, part.conv(`${name}.conv`)));
-    const below = levels[0];
-    const joins = below !== undefined && config.topDownLevels.includes(level);
-    levels.unshift(part.observe(joins ? fused(lateral, below, config) : lateral, `level${level}`));
+    const lateral = part.under(`convs.${stages.length - 1 - level}`);
+    const joins = below !== undefined && neck.topDownLevels.includes(level);
+    const inputs = {
+      image: expectDefined(stages[level], "stage of the trunk"),
+      ...(joins && below && { below }),
+    };
+    const own = (given: tf.NamedTensorMap): tf.Tensor4D => {
+      const image = given["image"] as tf.Tensor4D; // Given above.
+      const adapted = lateral.adapt("", biasedConv2d(image, lateral.conv("conv")));
+      return part.observe(
+        joins ? fused(adapted, given["below"] as tf.Tensor4D, neck) : adapted,
+        `level${level}`,
+      ); // As above.
+    };
+    const isTaken = maskDecoder.highResolution && level < FINE_LEVELS;
+    const taken = (image: tf.Tensor4D): tf.Tensor4D =>
+      decoder.observe(biasedConv2d(image, decoder.conv(`conv_s${level}`)), `conv_s${level}`);
+    const isJoined = neck.topDownLevels.includes(level - 1);
+    if (isTaken && !isJoined)
+      levels.unshift(lateral.block(inputs, (given) => taken(own(given)), [decoder.under(`conv_s${level}`)]));
+    else {
+      below = lateral.block(inputs, own);
+      levels.unshift(isTaken ? taken(below) : below);
+    }
   }
   return levels;
 }

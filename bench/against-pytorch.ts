@@ -9,7 +9,7 @@ import type { BackendName } from "../site-agent/backend/backend-report.ts";
 import { startBackend } from "../site-agent/backend/start-backend.ts";
 import { fromLayout } from "../site-agent/models/tensor-layout.ts";
 import { Optimiser } from "../site-agent/training/optimiser.ts";
-import { makeEnvironment, printedBy, readFloats, root } from "./pytorch/environment.ts";
+import { makeEnvironment, printedBy, printedInBestLayout, readFloats, root } from "./pytorch/environment.ts";
 import { sam2Step } from "./pytorch/sam2-step.ts";
 import type { OpenedStep, PyTorchStep } from "./pytorch/step.ts";
 import { unetStep } from "./pytorch/unet-step.ts";
@@ -40,21 +40,6 @@ const GRADIENT_ERROR_MAX = 1e-3;
 const GRADIENT_ERROR_FACTOR = 3;
 /** Of the largest gradient, below which a difference is rounding: biases in front of a norm have no gradient. */
 const NULL_SHARE = 1e-5;
-
-/** The better of PyTorch's two memory formats. */
-async function measurePyTorch(
-  { script, runs }: PyTorchStep,
-  folder: string,
-  threads: number,
-): Promise<object & Measured> {
-  let best: (Measured & { readonly layout: string }) | undefined;
-  for (const layout of ["contiguous", "channels_last"]) {
-    const printed = await printedBy(script, [folder, String(threads), String(runs), layout]);
-    const found = { ...(printed as Measured), layout }; // What the script prints.
-    if (!best || found.cpuSeconds < best.cpuSeconds) best = found;
-  }
-  return expectDefined(best, "a layout");
-}
 
 /** In a process of its own, with the number of threads in its environment. */
 async function measureHere({ open, runs }: PyTorchStep, folder: string, warmUps: number): Promise<Measured> {
@@ -125,7 +110,8 @@ async function compare(kind: string, index: number): Promise<object[]> {
   const { loss } = (await printedBy(step.script, [folder, "reference"])) as { loss: number }; // What it prints.
   const rows: object[] = [];
   for (const threads of THREADS) {
-    const pytorch = await measurePyTorch(step, folder, threads);
+    const words = [folder, String(threads), String(step.runs)];
+    const pytorch = await printedInBestLayout<Measured>(step.script, words);
     const row: Record<string, unknown> = { ...step.row, threads, pytorch };
     for (const backend of BACKENDS) {
       if (backend === "wasm" && threads > 1) continue; // It has one.

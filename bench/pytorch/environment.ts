@@ -42,6 +42,21 @@ export async function printedBy(script: string, words: readonly string[]): Promi
   return JSON.parse(stdout);
 }
 
+const LAYOUTS = ["contiguous", "channels_last"];
+
+type Timed = { readonly cpuSeconds: number };
+
+/** What a script prints in the better of PyTorch's two memory formats, which is its last word. */
+export async function printedInBestLayout<T extends Timed>(
+  script: string,
+  words: readonly string[],
+): Promise<T & { readonly layout: string }> {
+  const each = [];
+  for (const layout of LAYOUTS)
+    each.push({ ...((await printedBy(script, [...words, layout])) as T), layout }); // As the script prints it.
+  return each.reduce((best, one) => (one.cpuSeconds < best.cpuSeconds ? one : best));
+}
+
 export async function readFloats(file: string): Promise<Map<string, Float32Array>> {
   const { tensors } = readTensorBundle(new Uint8Array(await readFile(file)));
   return new Map([...tensors].map(([name, tensor]) => [name, float32Values(tensor)]));

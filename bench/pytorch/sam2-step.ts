@@ -6,17 +6,11 @@ import { join } from "node:path";
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { Prng } from "@consilium/shared/base/prng.ts";
 import { float32Tensor } from "@consilium/shared/encoding/tensor-bundle.ts";
-import { adapterParameters } from "@consilium/shared/model/adapters-parameters.ts";
-import type { ParameterSpec } from "@consilium/shared/model/parameter-manifest.ts";
-import { parseRfmedsam2Config, type Rfmedsam2Config, sam2Of } from "@consilium/shared/model/rfmedsam2.ts";
-import { draftRfmedsam2Config } from "@consilium/shared/model/rfmedsam2-draft.ts";
-import { initialPartWeights, initialRfmedsam2Weights } from "@consilium/shared/model/rfmedsam2-parameters.ts";
-import { sam2Parameters } from "@consilium/shared/model/sam2-parameters.ts";
-import { sam2Variants, withImageSize } from "@consilium/shared/model/sam2-variants.ts";
+import type { Rfmedsam2Config } from "@consilium/shared/model/rfmedsam2.ts";
+import { initialRfmedsam2Weights } from "@consilium/shared/model/rfmedsam2-parameters.ts";
 import { tf } from "../../site-agent/backend/tensors.ts";
 import { sam2Layout } from "../../site-agent/models/sam2/sam2-layout.ts";
 import type { ModelPrompt } from "../../site-agent/prompts/object-prompt.ts";
-import type { PixelBox } from "../../site-agent/prompts/pixel-box.ts";
 import type { Differentiated } from "../../site-agent/recipes/recipe.ts";
 import { type AskedSlice, addQuestions } from "../../site-agent/recipes/rfmedsam2/add-questions.ts";
 import { ClipEncoding } from "../../site-agent/recipes/rfmedsam2/clip-encoding.ts";
@@ -28,13 +22,24 @@ import { ADAMW_DEFAULTS } from "../../site-agent/training/adamw.ts";
 import { GradientSum } from "../../site-agent/training/gradient-sum.ts";
 import type { TrainingSlice } from "../../site-agent/training/training-slice.ts";
 import { SLICES_OF_TWO, unet } from "../steps/plans.ts";
-import { readFloats, writeFloats } from "./environment.ts";
+import { writeFloats } from "./environment.ts";
+import {
+  adapterSpecs,
+  boxOf,
+  divisorOf,
+  drawn,
+  type Ellipse,
+  PUBLISHED,
+  SEED,
+  tinyConfig,
+  tinyWeights,
+  writeTinyWeights,
+} from "./sam2-tiny.ts";
 import type { OpenedStep, PyTorchStep } from "./step.ts";
 
 type Workload = { readonly pixels: number; readonly batch: number };
 type Task = {
-  /** The package's own record of the model. */
-  readonly published: string;
+  readonly published: typeof PUBLISHED;
   readonly size: number;
   readonly batch: number;
   readonly divisor: number;
@@ -44,41 +49,21 @@ type Task = {
   readonly gradientNormL2Max: number;
 };
 
-const SEED = 1;
 const FRAMES = 2;
-/** Adapters begin at zero, where most of their tensors have no gradient. */
-const ADAPTER_NOISE = 0.02;
-/** The object counts as there: what does not is not drawn. */
-const PRESENT_LOGIT = 5;
-const PRESENCE = "sam_mask_decoder.pred_obj_score_head.layers.2.bias";
-
 export function sam2Step(workload: Workload, runs: number): PyTorchStep {
   const write = (folder: string): Promise<void> => writeTask(folder, workload);
   return { row: { model: "SAM 2.1 tiny, adapters", ...workload }, script: "sam2_step.py", runs, write, open };
 }
 
-/** The choice of a more stable mask is left out: it may fall otherwise where two are nearly alike. */
 function configOf(pixels: number): Rfmedsam2Config {
-  const normalisation = { kind: "zscore" } as const;
-  const size = { variant: "tiny", imageSize: pixels, trains: "adapters" } as const;
-  const tiny = withImageSize(sam2Variants.tiny, pixels);
-  return parseRfmedsam2Config({
-    ...draftRfmedsam2Config({ ...size, prompter: unet(8), normalisation }),
-    sam2: { ...tiny, maskDecoder: { ...tiny.maskDecoder, dynamicMultimask: null } },
-    recompute: false,
-    clip: SLICES_OF_TWO,
-  });
-}
-
-function trainedSpecs(config: Rfmedsam2Config): ParameterSpec[] {
-  return adapterParameters(config.adapters, sam2Of(config));
+  return tinyConfig(pixels, unet(8), { recompute: false, clip: SLICES_OF_TWO });
 }
 
 async function writeTask(folder: string, { pixels, batch }: Workload): Promise<void> {
   const config = configOf(pixels);
   const task: Task = {
     ...{
-      published: "sam2.1_hiera_t.yaml",
+      published: PUBLISHED,
       size: pixels,
       batch,
       loss: config.loss,
@@ -88,27 +73,8 @@ async function writeTask(folder: string, { pixels, batch }: Workload): Promise<v
   };
   await mkdir(folder, { recursive: true });
   await writeFile(join(folder, "task.json"), JSON.stringify(task));
-  const noise = Prng.labelled(SEED, "adapters against PyTorch");
-  const weights = new Map([
-    ...initialPartWeights(config, "sam2", SEED),
-    [PRESENCE, Float32Array.of(PRESENT_LOGIT)],
-    ...[...initialPartWeights(config, "adapters", SEED)].map(
-      ([name, values]) =>
-        [name, values.map((value) => value + noise.uniform(-ADAPTER_NOISE, ADAPTER_NOISE))] as const,
-    ),
-  ]);
-  const specs = [...sam2Parameters(sam2Of(config)), ...trainedSpecs(config)];
-  await writeFloats(
-    join(folder, "weights.safetensors"),
-    specs.map(({ name, shape }) => float32Tensor(name, shape, expectDefined(weights.get(name), name))),
-  );
+  await writeTinyWeights(folder, config);
   await writeBatch(folder, config, task);
-}
-
-function divisorOf({ adapters }: Rfmedsam2Config): number {
-  const [first] = adapters;
-  if (first?.kind !== "dwconv" || !("divisor" in first.width)) throw new Error("adapters of another kind");
-  return first.width.divisor;
 }
 
 /** Slices as SAM 2 sees them, with channels first; the boxes' corners; what the decoder's cells are to show. */
@@ -134,9 +100,6 @@ async function writeBatch(folder: string, config: Rfmedsam2Config, { size, batch
 }
 
 type Place = { readonly frame: number; readonly clip: number };
-type Ellipse = { readonly x: number; readonly y: number; readonly width: number; readonly height: number };
-
-/** In pixels of the image. */
 function ellipseOf(size: number, { frame, clip }: Place): Ellipse {
   return {
     x: size * (0.45 + 0.02 * frame + 0.05 * clip),
@@ -144,20 +107,6 @@ function ellipseOf(size: number, { frame, clip }: Place): Ellipse {
     width: size * (0.3 + 0.02 * clip),
     height: size * 0.2,
   };
-}
-
-function boxOf({ x, y, width, height }: Ellipse): PixelBox {
-  return { x1: x - width / 2, y1: y - height / 2, x2: x + width / 2, y2: y + height / 2 };
-}
-
-/** 1 within, 0 elsewhere, on a grid of cells with this side. */
-function drawn({ x, y, width, height }: Ellipse, side: number, cell: number): Float32Array {
-  return Float32Array.from({ length: side * side }, (_, index) => {
-    const [column, row] = [index % side, Math.floor(index / side)];
-    const across = (2 * ((column + 0.5) * cell - x)) / width;
-    const down = (2 * ((row + 0.5) * cell - y)) / height;
-    return across ** 2 + down ** 2 <= 1 ? 1 : 0;
-  });
 }
 
 function drawnSlice(size: number, place: Place): TrainingSlice {
@@ -170,11 +119,11 @@ function drawnSlice(size: number, place: Place): TrainingSlice {
 async function open(folder: string): Promise<OpenedStep> {
   const task = JSON.parse(await readFile(join(folder, "task.json"), "utf8")) as Task; // Written above.
   const config = configOf(task.size);
-  const model = new Rfmedsam2(config, await weightsOf(folder, config));
+  const model = new Rfmedsam2(config, await tinyWeights(folder, config));
   const gradients = new ClipGradients(model, clipLossSettings(model), ({ code, reason }) =>
     console.error(`${code}: ${reason}`),
   );
-  const specs = trainedSpecs(config);
+  const specs = adapterSpecs(config);
   // Drawn before anything is timed.
   const clips = Array.from({ length: task.batch }, (_, clip) => drawnClip(task.size, clip));
   return {
@@ -182,17 +131,6 @@ async function open(folder: string): Promise<OpenedStep> {
     ...{ specs, layoutOf: sam2Layout, plan: { ...ADAMW_DEFAULTS, ...task } },
     differentiate: () => differentiate({ model, gradients, clips }),
   };
-}
-
-async function weightsOf(folder: string, config: Rfmedsam2Config): Promise<Map<string, Float32Array>> {
-  const given = await readFloats(join(folder, "weights.safetensors"));
-  const part = (name: string): string => (name.includes(".adapter.") ? "adapters" : "sam2");
-  return new Map([
-    ...[...initialPartWeights(config, "prompter", SEED)].map(
-      ([name, values]) => [`prompter.${name}`, values] as const,
-    ),
-    ...[...given].map(([name, values]) => [`${part(name)}.${name}`, values] as const),
-  ]);
 }
 
 type DrawnClip = {

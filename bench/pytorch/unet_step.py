@@ -83,7 +83,7 @@ def main(folder, threads, runs, layout):
     time_steps(folder, task, list(model.named_parameters()), loss_of, runs)
 
 
-if sys.argv[2] == "reference":
+if __name__ == "__main__" and sys.argv[2] == "reference":
     reference(Path(sys.argv[1]))
-else:
+elif __name__ == "__main__":
     main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

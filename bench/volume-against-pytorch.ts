@@ -18,7 +18,7 @@ type Measured = Timed & {
 };
 
 const PIXELS = 256;
-const RUNS = 2;
+const RUNS = 1;
 /** In the first volume graphs are recorded and compared. */
 const WARM_UPS = 1;
 const BACKENDS = ["tfjs-node", "wasm"] as const satisfies readonly BackendName[];

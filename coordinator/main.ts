@@ -151,7 +151,7 @@ function addStudies(): void {
     .option("--seed <number>", "of the training", wholeNumber, 1)
     .requiredOption("--out <file>", "where the plan goes")
     .action((id: string, options: DraftCommandOptions) => {
-      draftStudy(id, options);
+      for (const remark of draftStudy(id, options)) print(remark);
       print(
         `drafted: ${options.out}; read and change it, then open it with consilium study open ${options.out}`,
       );

@@ -21,16 +21,22 @@ function draft(t: Test, options: Options = {}, modality = "CT"): StudyPlan {
   return draftFrom(t, { variant: "pretrained-micro", ...options }, modality);
 }
 
-function draftFrom(t: Test, options: Options, modality = "CT"): StudyPlan {
+function draftFrom(
+  t: Test,
+  options: Options,
+  modality = "CT",
+  hear: (remarks: string[]) => void = () => {},
+): StudyPlan {
   const folder = t.testdir({});
   const [file, out] = [join(folder, "check.json"), join(folder, "plan.json")];
   writeFileSync(file, JSON.stringify({ data: { fingerprint: { ...fingerprint, modality } } }));
-  draftStudy("organs", {
+  const remarks = draftStudy("organs", {
     ...{ fingerprint: [`hospital-a=${file}`, `hospital-b=${file}`], labels: "1:liver,2:spleen", title: "" },
     ...{ size: "small", rounds: 3, steps: 10, batch: 2, partialLabels: "per-site", trains: "joint" },
     ...{ seed: 1, out },
     ...options,
   });
+  hear(remarks);
   return JSON.parse(readFileSync(out, "utf8")) as StudyPlan; // Just written.
 }
 
@@ -41,6 +47,22 @@ t.test("a plan is drafted from what the hospitals tell", (t) => {
   t.throws(() => draft(t, { labels: "liver" }), /label/);
   t.throws(() => draft(t, { fingerprint: ["hospital-a=none.json"] }), /none.json cannot be read/);
   t.throws(() => draft(t, { fingerprint: [] }), /at least two sites/);
+  t.end();
+});
+
+t.test("an image whose masks are coarser than the slices is remarked on, with one that is not", (t) => {
+  const remarks: string[][] = [];
+  const heard = (options: Options): StudyPlan => draftFrom(t, options, "CT", (said) => remarks.push(said));
+  const { patch } = heard({ variant: "pretrained-micro", imageSize: 128 }).preprocessing;
+  t.strictSame(patch, { height: 96, width: 96 });
+  t.match(remarks, [[/masks of 32 x 32 pixels across slices of 96 x 96.* --image-size 384 /]]);
+  heard({ variant: "pretrained-micro", imageSize: 384 });
+  heard({});
+  t.strictSame(
+    remarks.slice(1),
+    [[], []],
+    "nothing of masks that are fine enough, and of plans without SAM 2",
+  );
   t.end();
 });
 

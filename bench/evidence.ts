@@ -6,6 +6,7 @@
 
 import { fork } from "node:child_process";
 import { mkdir } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -115,6 +116,15 @@ async function run(setName: string, seed: number, out: string): Promise<void> {
   place.say(`written: ${file}`);
 }
 
+/**
+ * TensorFlow would start as many threads in each of the two processes as there are processors, and these wait for each
+ * other in loops. What the environment asks for stays.
+ */
+function shareProcessors(): void {
+  const own = String(Math.max(1, Math.floor(availableParallelism() / 2)));
+  for (const name of ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"]) process.env[name] ??= own;
+}
+
 /** This command again for the other models. @returns its CPU seconds */
 function processForOthers(): Promise<number> {
   const child = fork(fileURLToPath(import.meta.url), [...process.argv.slice(2), "--others"], {
@@ -144,6 +154,7 @@ async function main(): Promise<void> {
   if (out !== undefined && folder !== undefined) return summarise(folder, out);
   if (out === undefined || set === undefined || !Number.isInteger(seed) || seed < 0 || seed > SEED_MAX)
     throw new Error(USAGE);
+  shareProcessors();
   if (!values.others) return run(set, seed, out);
   await otherScores(await opened(set, seed, out));
   process.send?.(cpuSeconds());

@@ -2,14 +2,19 @@
 // agree. Prints one JSON document; ratios are ours over PyTorch's, below 1 where we are faster.
 // npm run bench -- against-pytorch [unet|sam2] [PIXELS]
 
-import { cpus } from "node:os";
 import { join } from "node:path";
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import type { BackendName } from "../site-agent/backend/backend-report.ts";
 import { startBackend } from "../site-agent/backend/start-backend.ts";
 import { fromLayout } from "../site-agent/models/tensor-layout.ts";
 import { Optimiser } from "../site-agent/training/optimiser.ts";
-import { makeEnvironment, printedBy, printedInBestLayout, readFloats, root } from "./pytorch/environment.ts";
+import {
+  printBesidePyTorch,
+  printedBy,
+  printedInBestLayout,
+  readFloats,
+  root,
+} from "./pytorch/environment.ts";
 import { sam2Step } from "./pytorch/sam2-step.ts";
 import type { OpenedStep, PyTorchStep } from "./pytorch/step.ts";
 import { unetStep } from "./pytorch/unet-step.ts";
@@ -148,17 +153,10 @@ if (process.send && folder) {
   process.send(await measureHere(stepAt(second, Number(index)), folder, WARM_UPS[backend]));
   process.disconnect();
 } else {
-  const failed = await makeEnvironment().then(
-    () => null,
-    (error: unknown) => (error instanceof Error ? error.message.slice(0, 200) : String(error)),
-  );
-  if (failed) console.log(JSON.stringify({ skipped: `PyTorch cannot be had here: ${failed}` }));
-  else {
+  await printBesidePyTorch(async () => {
     const results: object[] = [];
     for (const [kind, index] of wantedSteps(first, second || undefined))
       results.push(...(await compare(kind, index)));
-    const [processor] = cpus();
-    const machine = { processor: processor?.model, processors: cpus().length, node: process.version };
-    console.log(JSON.stringify({ machine, results }, undefined, 2));
-  }
+    return results;
+  });
 }

@@ -2,12 +2,11 @@
 // where the masks agree. Prints one JSON document; ratios are ours over PyTorch's, below 1 where we are faster.
 // npm run bench -- volume-against-pytorch [PIXELS]
 
-import { cpus } from "node:os";
 import { join } from "node:path";
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import type { BackendName } from "../site-agent/backend/backend-report.ts";
 import { startBackend } from "../site-agent/backend/start-backend.ts";
-import { makeEnvironment, printedInBestLayout, readFloats, root } from "./pytorch/environment.ts";
+import { printBesidePyTorch, printedInBestLayout, readFloats, root } from "./pytorch/environment.ts";
 import { openVolume, writeVolume } from "./pytorch/sam2-volume.ts";
 import { answerOfChild } from "./steps/answer-of-child.ts";
 
@@ -109,15 +108,5 @@ if (process.send && folder) {
   process.send(await measureHere(folder));
   process.disconnect();
 } else {
-  const failed = await makeEnvironment().then(
-    () => null,
-    (error: unknown) => (error instanceof Error ? error.message.slice(0, 200) : String(error)),
-  );
-  if (failed) console.log(JSON.stringify({ skipped: `PyTorch cannot be had here: ${failed}` }));
-  else {
-    const results = await compare(Number(first ?? PIXELS));
-    const [processor] = cpus();
-    const machine = { processor: processor?.model, processors: cpus().length, node: process.version };
-    console.log(JSON.stringify({ machine, results }, undefined, 2));
-  }
+  await printBesidePyTorch(() => compare(Number(first ?? PIXELS)));
 }

@@ -3,6 +3,7 @@
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { cpus } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -23,8 +24,21 @@ export const root = fileURLToPath(new URL("../..", import.meta.url));
 const environment = join(root, "data/bench-pytorch");
 const python = join(environment, "bin/python");
 
+/** Prints one JSON document: what was measured and on what machine, or why PyTorch cannot be had. */
+export async function printBesidePyTorch(measure: () => Promise<object[]>): Promise<void> {
+  const failed = await makeEnvironment().then(
+    () => null,
+    (error: unknown) => (error instanceof Error ? error.message.slice(0, 200) : String(error)),
+  );
+  if (failed) return console.log(JSON.stringify({ skipped: `PyTorch cannot be had here: ${failed}` }));
+  const results = await measure();
+  const [processor] = cpus();
+  const machine = { processor: processor?.model, processors: cpus().length, node: process.version };
+  console.log(JSON.stringify({ machine, results }, undefined, 2));
+}
+
 /** 5.5 GB with the CUDA libraries that PyPI's PyTorch asks for. */
-export async function makeEnvironment(): Promise<void> {
+async function makeEnvironment(): Promise<void> {
   if (existsSync(join(environment, "complete"))) return;
   console.error(`making ${environment} with PyTorch from PyPI; a few minutes`);
   await mkdir(environment, { recursive: true });

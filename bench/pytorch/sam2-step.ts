@@ -50,6 +50,7 @@ type Task = {
 };
 
 const FRAMES = 2;
+
 export function sam2Step(workload: Workload, runs: number): PyTorchStep {
   const write = (folder: string): Promise<void> => writeTask(folder, workload);
   return { row: { model: "SAM 2.1 tiny, adapters", ...workload }, script: "sam2_step.py", runs, write, open };
@@ -100,6 +101,7 @@ async function writeBatch(folder: string, config: Rfmedsam2Config, { size, batch
 }
 
 type Place = { readonly frame: number; readonly clip: number };
+
 function ellipseOf(size: number, { frame, clip }: Place): Ellipse {
   return {
     x: size * (0.45 + 0.02 * frame + 0.05 * clip),

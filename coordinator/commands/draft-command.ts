@@ -5,7 +5,12 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { siteId, studyId } from "@consilium/shared/base/brand.ts";
 import { CohortFingerprint } from "@consilium/shared/model/cohort-fingerprint.ts";
 import { draftPlan, type NetworkSize, type PlanDraft } from "@consilium/shared/model/draft-plan.ts";
-import { parseRfmedsam2Config, type Rfmedsam2Config, sam2Of } from "@consilium/shared/model/rfmedsam2.ts";
+import {
+  imageUnitOf,
+  parseRfmedsam2Config,
+  type Rfmedsam2Config,
+  sam2Of,
+} from "@consilium/shared/model/rfmedsam2.ts";
 import type { HuWindow } from "@consilium/shared/model/rfmedsam2-draft.ts";
 import type { Sam2VariantName } from "@consilium/shared/model/sam2-variants.ts";
 import { Type } from "typebox";
@@ -83,10 +88,11 @@ export function draftStudy(study: string, options: DraftCommandOptions): string[
  */
 function remarksOn({ recipe, preprocessing: { patch } }: PlanDraft): string[] {
   if (recipe.id !== "rfmedsam2") return [];
-  const { imageSize, trunk } = sam2Of(parseRfmedsam2Config(recipe.config));
+  const sam2 = sam2Of(parseRfmedsam2Config(recipe.config));
+  const { imageSize } = sam2;
   const side = Math.max(patch.height, patch.width);
   if (imageSize >= 4 * side) return [];
-  const unit = 4 * (trunk.windows[0] ?? 1);
+  const unit = imageUnitOf(sam2);
   return [
     `SAM 2 draws masks of ${imageSize / 4} x ${imageSize / 4} pixels across slices of ${patch.height} x ${patch.width}: ` +
       `thin organs are lost. --image-size ${unit * Math.ceil((4 * side) / unit)} draws every pixel, and takes longer.`,

@@ -119,10 +119,16 @@ export function sam2Of({ sam2 }: Pick<Rfmedsam2Config, "sam2">): Sam2Config {
   return parseSam2Config(sam2.imageSize === null ? known : withImageSize(known, sam2.imageSize));
 }
 
+/** What the side of SAM 2's image is a multiple of. */
+export function imageUnitOf({ trunk }: Pick<Sam2Config, "trunk">): number {
+  return 4 * (trunk.windows[0] ?? 1);
+}
+
 function inconsistencies(config: Rfmedsam2Config): string[] {
   const { window, clip, prompter, trains, answer } = config;
-  const { imageSize, trunk } = sam2Of(config);
-  const unit = 4 * (trunk.windows[0] ?? 1);
+  const sam2 = sam2Of(config);
+  const { imageSize } = sam2;
+  const unit = imageUnitOf(sam2);
   const faults: [boolean, string][] = [
     [window.low >= window.high, "window.low must be below window.high"],
     [clip.queries > clip.slices, "clip.queries must not exceed clip.slices"],

@@ -44,7 +44,7 @@ async function rateInChild(kernels: Kernels): Promise<number> {
 
 function planOf(imageSize: number, batchSize: number, recompute: boolean): StudyPlan {
   const made = refinedPlan({
-    ...{ variant: "tiny", imageSize, trains: "adapters", clip: SLICES_OF_TWO, recompute, steps: 4 },
+    ...{ variant: "tiny", imageSize, trains: "adapters", clip: SLICES_OF_TWO, recompute, steps: 2 },
   });
   return { ...made, training: { ...made.training, batchSize } };
 }
@@ -59,8 +59,8 @@ async function measure(imageSize: number, batchSize: number, rate: number): Prom
   });
   return {
     ...{ pixels: imageSize, batch: batchSize, gflop: rounded(flops / 1e9) },
-    kept: beside(await measuredSteps(kept)),
-    recomputed: beside(await measuredSteps(planOf(imageSize, batchSize, true))),
+    kept: beside(await measuredSteps("wasm", kept)),
+    recomputed: beside(await measuredSteps("wasm", planOf(imageSize, batchSize, true))),
   };
 }
 

@@ -1,10 +1,13 @@
 // How well `consilium-site check` foretells a training step: for several plans the estimate beside real steps in a
 // process of their own. Prints one JSON document, and every result on standard error as it comes; seconds are the
 // processor's, memory is the most that was ever resident.
-// npm run bench -- step-estimate [NAME...]
+// npm run bench -- step-estimate [--backend NAME] [PLAN...]
 
 import { cpus } from "node:os";
+import { parseArgs } from "node:util";
+import { expectDefined } from "@consilium/shared/base/assert.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
+import { BACKEND_NAMES, type BackendName } from "../site-agent/backend/backend-report.ts";
 import { estimateInChild } from "../site-agent/estimate/estimate-in-child.ts";
 import { refinedPlan, SLICES_OF_TWO, unetPlan } from "./steps/plans.ts";
 import { measuredSteps } from "./steps/real-steps.ts";
@@ -28,13 +31,13 @@ const PLANS: Readonly<Record<string, () => StudyPlan>> = {
   "tiny 512 px, recomputed": () =>
     refinedPlan({ variant: "tiny", imageSize: 512, trains: "adapters", clip: SLICES_OF_TWO }),
   "tiny 1024 px, recomputed": () =>
-    refinedPlan({ variant: "tiny", imageSize: 1024, trains: "adapters", clip: SLICES_OF_TWO, steps: 2 }),
+    refinedPlan({ variant: "tiny", imageSize: 1024, trains: "adapters", clip: SLICES_OF_TWO, steps: 1 }),
 };
 const MIB = 2 ** 20;
 
-async function compare(name: string, plan: StudyPlan): Promise<object> {
-  const estimate = await estimateInChild("wasm", plan);
-  const measured = await measuredSteps(plan);
+async function compare(backend: BackendName, name: string, plan: StudyPlan): Promise<object> {
+  const estimate = await estimateInChild(backend, plan);
+  const measured = await measuredSteps(backend, plan);
   return {
     name,
     seconds: figures(estimate.seconds, measured.seconds),
@@ -53,14 +56,21 @@ function round(value: number): number {
   return Number(value.toPrecision(3));
 }
 
-const wanted = process.argv.slice(2);
+const { values, positionals: wanted } = parseArgs({
+  options: { backend: { type: "string", default: "wasm" } },
+  allowPositionals: true,
+});
+const backend = expectDefined(
+  BACKEND_NAMES.find((name) => name === values.backend),
+  `--backend: one of ${BACKEND_NAMES.join(", ")}`,
+);
 const results: object[] = [];
 for (const [name, plan] of Object.entries(PLANS)) {
   if (wanted.length > 0 && !wanted.includes(name)) continue;
-  const result = await compare(name, plan());
+  const result = await compare(backend, name, plan());
   console.error(JSON.stringify(result));
   results.push(result);
 }
 const [processor] = cpus();
 const machine = { processor: processor?.model, processors: cpus().length, node: process.version };
-console.log(JSON.stringify({ machine, results }, undefined, 2));
+console.log(JSON.stringify({ machine, backend, results }, undefined, 2));

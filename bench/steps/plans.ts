@@ -17,7 +17,8 @@ export type Refined = Pick<Parameters<typeof draftRfmedsam2Config>[0], "variant"
 };
 
 export const SLICES_OF_TWO = { slices: 2, queries: 1, objects: 1 };
-const STEPS = 6;
+/** That are timed; earlier ones warm up. */
+const STEPS = 4;
 
 export function unetConfig(features: readonly number[]): PlainConvUNetConfig {
   return parsePlainConvUNetConfig({

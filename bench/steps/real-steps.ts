@@ -1,10 +1,12 @@
-// Real steps of a plan on wasm, in a process of their own, as long and as large as they are. This file is that process's
+// Real steps of a plan, in a process of their own, as long and as large as they are. This file is that process's
 // program too.
 
 import { readFileSync } from "node:fs";
 import { Prng } from "@consilium/shared/base/prng.ts";
 import { findArchitecture } from "@consilium/shared/model/recipe-architectures.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
+import type { BackendName } from "../../site-agent/backend/backend-report.ts";
+import { runsGraphs } from "../../site-agent/backend/graph/graph-compiler.ts";
 import { startBackend } from "../../site-agent/backend/start-backend.ts";
 import { rehearsalCase } from "../../site-agent/estimate/rehearsal-material.ts";
 import { clipView } from "../../site-agent/preprocessing/training-view.ts";
@@ -14,6 +16,8 @@ import { answerOfChild } from "./answer-of-child.ts";
 
 /** In which engines still compile. */
 const WARM_UPS = 2;
+/** On backends that run graphs, in which these are recorded and compared. */
+const GRAPH_WARM_UPS = 8;
 
 export type Measured = {
   /** Of the processor: the median of the later steps, and the first. */
@@ -23,8 +27,9 @@ export type Measured = {
   readonly memoryBytes: number;
 };
 
-export async function measuredSteps(plan: StudyPlan): Promise<Measured> {
-  const measured = await answerOfChild(import.meta.url, [CHILD], { message: plan });
+/** @param plan of as many steps as are to be timed, behind those that warm up */
+export async function measuredSteps(backend: BackendName, plan: StudyPlan): Promise<Measured> {
+  const measured = await answerOfChild(import.meta.url, [CHILD, backend], { message: plan });
   if (measured === undefined) throw new Error("the steps' process ended");
   return measured as Measured; // What the child sends is what is measured below.
 }
@@ -32,8 +37,9 @@ export async function measuredSteps(plan: StudyPlan): Promise<Measured> {
 const CHILD = "--measure-steps";
 
 /** Real steps on drawn images in which every organ shows, as the rehearsal's do, under noise. */
-async function realSteps(plan: StudyPlan): Promise<Measured> {
-  await startBackend("wasm");
+async function realSteps(backend: BackendName, plan: StudyPlan): Promise<Measured> {
+  await startBackend(backend);
+  const warmUps = runsGraphs() ? GRAPH_WARM_UPS : WARM_UPS;
   const architecture = findArchitecture(plan.recipe);
   const base = architecture?.initialWeights(plan.recipe.config, 1) ?? new Map();
   const prng = Prng.labelled(1, "noise");
@@ -49,9 +55,10 @@ async function realSteps(plan: StudyPlan): Promise<Measured> {
   });
   const marks = [processorSeconds()];
   const onStep = () => void marks.push(processorSeconds());
-  await trainBatches({ parameters: model.parameters, plan: plan.training, onStep }, objective);
+  const training = { ...plan.training, stepsPerRound: warmUps + plan.training.stepsPerRound };
+  await trainBatches({ parameters: model.parameters, plan: training, onStep }, objective);
   const steps = marks.slice(1).map((mark, index) => mark - (marks[index] ?? mark));
-  const warm = steps.slice(Math.min(WARM_UPS, steps.length - 1)).sort((a, b) => a - b);
+  const warm = steps.slice(warmUps).sort((a, b) => a - b);
   const [firstSeconds = Number.NaN] = steps;
   return {
     seconds: warm[Math.floor(warm.length / 2)] ?? Number.NaN,
@@ -71,9 +78,10 @@ function residentMost(): number {
   return 1024 * Number(found?.[1]);
 }
 
-if (process.send && process.argv[2] === CHILD) {
+const [word, backend] = process.argv.slice(2);
+if (process.send && word === CHILD) {
   process.once("message", async (plan) => {
-    process.send?.(await realSteps(plan as StudyPlan)); // As sent above.
+    process.send?.(await realSteps(backend as BackendName, plan as StudyPlan)); // As sent above.
     process.disconnect();
   });
 }

@@ -15,8 +15,15 @@ export type KernelCall = {
   readonly outputs: readonly TensorForm[];
 };
 
+export type CountedCall = {
+  readonly call: KernelCall;
+  /** Within a compiled computation, and else by itself. */
+  readonly inGraph: boolean;
+  count: number;
+};
+
 /** Different calls of one step, and how often each is made. */
-export type CountedCalls = readonly { readonly call: KernelCall; readonly count: number }[];
+export type CountedCalls = readonly Readonly<CountedCall>[];
 
 export function elementsOf({ shape }: { readonly shape: readonly number[] }): number {
   return tf.util.sizeFromShape([...shape]);

@@ -91,7 +91,8 @@ const elementwise: Record<string, Rule> = {
 };
 
 const reductions: Record<string, Rule> = {
-  ...named(["Sum", "Max", "Min", "Mean"], reduced("axis")),
+  ...named(["Sum", "Min", "Mean"], reduced("axis")),
+  Max: reduced("reductionIndices"),
   ArgMax: reduced("axis", "int32"),
 };
 

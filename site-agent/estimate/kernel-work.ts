@@ -123,8 +123,9 @@ function panelBytes(depth: number, columns: number): number {
 }
 
 /** Reductions over other axes than the last ones work on a transposed copy. */
-function turnsFirst({ inputs, attributes }: KernelCall): boolean {
+function turnsFirst({ kernel, inputs, attributes }: KernelCall): boolean {
   const { shape } = input(inputs, "x");
-  const axes = tf.util.parseAxisParam(attribute(attributes, "axis"), [...shape]);
+  const name = kernel === "Max" ? "reductionIndices" : "axis";
+  const axes = tf.util.parseAxisParam(attribute(attributes, name), [...shape]);
   return tf.backend_util.getAxesPermutation(axes, shape.length) !== null;
 }

@@ -3,18 +3,20 @@
 
 import { parameterCount } from "@consilium/shared/model/parameter-manifest.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
+import { runsGraphs } from "../backend/graph/graph-compiler.ts";
 import { clipView } from "../preprocessing/training-view.ts";
 import type { RecipeModel } from "../recipes/recipe.ts";
 import { findRecipe } from "../recipes/registry.ts";
 import { trainBatches } from "../training/train-locally.ts";
 import type { CountedCalls, KernelCall } from "./kernel-call.ts";
-import { inRehearsal, type Rehearsal } from "./rehearsal-backend.ts";
+import { inRehearsal, type Rehearsal, type RehearsedGraphs } from "./rehearsal-backend.ts";
 import { drawnAnswer, rehearsalMaterial } from "./rehearsal-material.ts";
 import { timeCall } from "./time-call.ts";
 
 export type RehearsedStep = {
   /** Of one step; calls that cost the same are one entry. */
   readonly calls: CountedCalls;
+  readonly graphs: RehearsedGraphs;
   /** Tensors of the backend at most, weights, optimiser and scratch space included. */
   readonly tensorBytes: number;
   /** Of the step's own code and the framework's, without any kernel's arithmetic. */
@@ -31,26 +33,34 @@ export type Gauges = {
   readonly residentBytes: () => number;
 };
 
-/** The first step counts, the others are timed, when the code has been compiled. */
+/** One step counts, later ones are timed, when the code has been compiled. */
 const STEPS_MAX = 7;
 /** After which no further step begins. */
 const SECONDS_MAX = 5;
 
-/** @throws EstimateError */
-export async function rehearseStep(plan: StudyPlan, gauges: Gauges): Promise<RehearsedStep> {
+/**
+ * @param compiles whether computations become graphs, as they do on the running backend
+ * @throws EstimateError
+ */
+export async function rehearseStep(
+  plan: StudyPlan,
+  gauges: Gauges,
+  compiles = runsGraphs(),
+): Promise<RehearsedStep> {
   const recipe = findRecipe(plan.recipe);
   const specs = recipe.parameters(plan.recipe.config);
   const zeros = new Float32Array(Math.max(...specs.map((spec) => parameterCount([spec]))));
   // All weights are the same zeros: their numbers are never looked at.
   const weights = new Map(specs.map((spec) => [spec.name, zeros.subarray(0, parameterCount([spec]))]));
-  return inRehearsal(drawnAnswer, async (rehearsal) => {
+  const act = async (rehearsal: Rehearsal): Promise<RehearsedStep> => {
     const model = recipe.open(plan.recipe.config, weights);
     try {
       return await rehearsed(plan, model, rehearsal, gauges);
     } finally {
       model.dispose();
     }
-  });
+  };
+  return inRehearsal(drawnAnswer, act, compiles);
 }
 
 async function rehearsed(
@@ -64,15 +74,15 @@ async function rehearsed(
   const enough = new AbortController();
   const marks = [seconds()];
   const resident = [residentBytes()];
-  let calls: CountedCalls = [];
+  // Where computations become graphs they do so in the first step; the second one runs them.
+  const countedStep = runsGraphs() ? 2 : 1;
+  if (countedStep === 1) rehearsal.startCounting();
   const onStep = (step: number): void => {
     marks.push(seconds());
     resident.push(residentBytes());
-    if (step === 1) {
-      calls = [...rehearsal.calls.values()].map(({ call, count }) => ({ call, count }));
-      rehearsal.stopCounting();
-    }
-    if (seconds() - (marks[0] ?? 0) > SECONDS_MAX) enough.abort();
+    if (step + 1 === countedStep) rehearsal.startCounting();
+    if (step === countedStep) rehearsal.stopCounting();
+    if (step >= countedStep && seconds() - (marks[0] ?? 0) > SECONDS_MAX) enough.abort();
   };
   const loop = { parameters, plan: { ...training, stepsPerRound: STEPS_MAX }, onStep, signal: enough.signal };
   try {
@@ -82,9 +92,10 @@ async function rehearsed(
   }
   const steps = marks.slice(1).map((mark, index) => mark - (marks[index] ?? mark));
   return {
-    calls,
+    calls: [...rehearsal.calls.values()],
+    graphs: rehearsal.graphs,
     tensorBytes: rehearsal.peakBytes,
-    hostSeconds: median(steps.length > 1 ? steps.slice(1) : steps),
+    hostSeconds: median(steps.length > countedStep ? steps.slice(countedStep) : steps.slice(-1)),
     callSeconds: await smallCallSeconds(seconds),
     residentBytes: Math.max(...resident),
   };

@@ -6,10 +6,12 @@ import { parameterCount } from "@consilium/shared/model/parameter-manifest.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import { type Static, Type } from "typebox";
 import { BACKEND_NAMES, type BackendName } from "../backend/backend-report.ts";
+import { runsGraphs } from "../backend/graph/graph-compiler.ts";
 import { findRecipe } from "../recipes/registry.ts";
 import type { CountedCalls } from "./kernel-call.ts";
 import { kernelWork, WORK_KINDS, type WorkKind } from "./kernel-work.ts";
-import { type Gauges, rehearseStep } from "./rehearse-step.ts";
+import { type Gauges, type RehearsedStep, rehearseStep } from "./rehearse-step.ts";
+import { type GraphOverhead, graphOverhead } from "./time-in-graphs.ts";
 import { timeKernels } from "./time-kernels.ts";
 
 const closed = { additionalProperties: false };
@@ -43,6 +45,13 @@ const KERNEL_SECONDS_MAX = 9;
 /** A kernel whose tensors are larger is not timed: its neighbours' rate stands for it. */
 const KERNEL_BYTES_MAX = 2 ** 30;
 const FLOAT_BYTES = 4;
+/**
+ * Of TensorFlow, found by `npm run bench -- step-estimate --backend tfjs-node`: a node of a graph, as it was written, loaded
+ * and arranged, and how much memory tensors take in all for what they take at once. TensorFlow cuts them out of
+ * regions that it never gives back, and its convolutions turn what they read and write into an order of their own.
+ */
+const GRAPH_NODE_BYTES = 26_000;
+const TENSORFLOW_ROOM = 1.4;
 
 /**
  * The backend must have been started in this process.
@@ -57,13 +66,16 @@ export async function estimateStep(
 ): Promise<StepEstimate> {
   const recipe = findRecipe(plan.recipe);
   const rehearsed = await rehearseStep(plan, gauges);
-  const { calls, tensorBytes, hostSeconds, callSeconds, residentBytes } = rehearsed;
-  const limits = { secondsMax: kernelSecondsMax, bytesMax: KERNEL_BYTES_MAX, callSeconds };
-  const kernels = await timeKernels(calls, limits, gauges.seconds);
+  const { calls, graphs, callSeconds, residentBytes } = rehearsed;
+  const overhead = runsGraphs() ? graphOverhead(gauges.seconds) : null;
+  const room = { secondsMax: kernelSecondsMax, bytesMax: KERNEL_BYTES_MAX };
+  const kernels = await timeKernels(calls, { ...room, callSeconds, graphOverhead: overhead }, gauges.seconds);
+  const hostSeconds = rehearsed.hostSeconds + secondsOfRuns(graphs, overhead);
   // The weights that training starts from, and of the trained ones a copy read back, the change, and both added.
   const weights = parameterCount(recipe.parameters(plan.recipe.config));
   const trained = parameterCount(recipe.trainable(plan.recipe.config));
-  const hostBytes = residentBytes + FLOAT_BYTES * (weights + 3 * trained);
+  const hostBytes = residentBytes + FLOAT_BYTES * (weights + 3 * trained) + graphs.nodes * GRAPH_NODE_BYTES;
+  const tensorBytes = Math.round((runsGraphs() ? TENSORFLOW_ROOM : 1) * rehearsed.tensorBytes);
   return {
     backend,
     seconds: hostSeconds + kernels.seconds,
@@ -74,6 +86,10 @@ export async function estimateStep(
     hostBytes,
     work: workByKind(calls),
   };
+}
+
+function secondsOfRuns({ runs, tensors }: RehearsedStep["graphs"], overhead: GraphOverhead | null): number {
+  return overhead ? runs * overhead.runSeconds + tensors * overhead.tensorSeconds : 0;
 }
 
 export function workByKind(calls: CountedCalls): StepEstimate["work"] {

@@ -109,10 +109,10 @@ function isImmediate(): boolean {
 }
 
 function drawnInputs({ inputs }: KernelCall): Inputs {
-  return Object.fromEntries(Object.entries(inputs).map(([name, form]) => [name, drawn(form)]));
+  return Object.fromEntries(Object.entries(inputs).map(([name, form]) => [name, drawnTensor(form)]));
 }
 
 /** Numbers that no kernel is slow or fast for; indices are all the first. */
-function drawn({ shape, dtype }: TensorForm): tf.Tensor {
+export function drawnTensor({ shape, dtype }: TensorForm): tf.Tensor {
   return dtype === "float32" ? tf.fill([...shape], 0.5) : tf.zeros([...shape], dtype);
 }

@@ -1,19 +1,22 @@
 // How long the running backend takes for the kernel calls of a rehearsed step, on drawn numbers and never as the step
-// itself: long calls alone, the most expensive first, short ones in turns. For what does not fit into the time limit or
+// itself: long calls alone, the most expensive first, short ones together. For what does not fit into the time limit or
 // into the room, the rate of the same kernel on other shapes stands, and else that of the same kind of work.
 
-import type { CountedCalls, KernelCall } from "./kernel-call.ts";
+import type { CountedCall, CountedCalls, KernelCall } from "./kernel-call.ts";
 import { SHARING_KERNELS } from "./kernel-outputs.ts";
 import { type KernelWork, kernelWork } from "./kernel-work.ts";
 import { timeCall, timeInTurns } from "./time-call.ts";
+import { type GraphOverhead, timeInGraph } from "./time-in-graphs.ts";
 
 export type TimingLimits = {
   /** All timing together, in the seconds of the clock. */
   readonly secondsMax: number;
   /** Inputs, outputs and scratch space of one call. */
   readonly bytesMax: number;
-  /** What the rehearsal has already counted for every call, whatever it computes. */
+  /** What the rehearsal has already counted for every call that is made by itself, whatever it computes. */
   readonly callSeconds: number;
+  /** What a run of a graph costs; null where the backend runs none. */
+  readonly graphOverhead: GraphOverhead | null;
 };
 
 export type KernelTimes = {
@@ -24,23 +27,31 @@ export type KernelTimes = {
 };
 
 const WARM_UP_SHARE = 0.2;
-/** A long call is made twice, once to get warm. */
-const CALLS_EACH = 2;
-/** Calls below this are timed in turns. */
+/** Of the time limit, for calls outside of graphs where most are in them. */
+const OUTSIDE_SHARE = 0.25;
+/** Calls below this are timed together, and in graphs those that take less than this share. */
 const SHORT_SECONDS = 5e-4;
-const TURNS = 6;
-const TURNS_CALLS_MAX = 256;
-const TURNS_BYTES_MAX = 64 * 2 ** 20;
+const MINOR_SHARE = 1 / 500;
+const TOGETHER_CALLS_MAX = 256;
+const TOGETHER_BYTES_MAX = 64 * 2 ** 20;
 /** Rates that order the calls before anything was timed. */
 const GUESSED_FLOPS_PER_SECOND = 1e10;
 const GUESSED_BYTES_PER_SECOND = 2e9;
 const CALL_SECONDS = 5e-6;
 
-type Item = {
-  readonly call: KernelCall;
-  readonly count: number;
+type Item = CountedCall & {
   readonly work: KernelWork;
   readonly guess: number;
+};
+
+/** A way of timing. */
+type Way = {
+  alone(call: KernelCall): Promise<number>;
+  /** Of each. */
+  together(items: readonly Item[]): Promise<number[]>;
+  /** How often a call is made, one that is timed alone and one of several. */
+  readonly callsAlone: number;
+  readonly callsTogether: number;
 };
 
 /** @param seconds a clock: of the processor for backends that compute in this process */
@@ -51,23 +62,88 @@ export async function timeKernels(
 ): Promise<KernelTimes> {
   const items = calls
     .filter(({ call }) => !SHARING_KERNELS.includes(call.kernel))
-    .map(({ call, count }): Item => {
-      const work = kernelWork(call);
-      return { call, count, work, guess: guessed(work) };
+    .map((counted): Item => {
+      const work = kernelWork(counted.call);
+      return { ...counted, work, guess: guessed(work) };
     })
     .sort((a, b) => b.count * b.guess - a.count * a.guess);
-  const end = seconds() + limits.secondsMax;
-  const warmUp = new Timing(limits, seconds, end - (1 - WARM_UP_SHARE) * limits.secondsMax);
+  const [outside, inside] = [items.filter(({ inGraph }) => !inGraph), items.filter(({ inGraph }) => inGraph)];
+  const { secondsMax, graphOverhead } = limits;
+  const start = seconds();
+  const times: KernelTimes[] = [];
+  if (outside.length > 0) {
+    const share = inside.length > 0 ? OUTSIDE_SHARE : 1;
+    times.push(await timedOutside(outside, limits, seconds, start + share * secondsMax));
+  }
+  if (inside.length > 0 && graphOverhead !== null) {
+    const timing = new Timing(limits, seconds, start + secondsMax, inGraphs(graphOverhead, seconds));
+    await timing.timeAlone(cheapest(inside));
+    const all = inside.reduce((sum, item) => sum + timing.expected(item), 0);
+    // A graph of its own for each would cost more than most calls are worth.
+    times.push(await timedInTwo(inside, timing, (item) => timing.expected(item) < MINOR_SHARE * all));
+  }
+  return joined(times);
+}
+
+/** Calls that are made one by one. */
+async function timedOutside(
+  items: readonly Item[],
+  limits: TimingLimits,
+  seconds: () => number,
+  end: number,
+): Promise<KernelTimes> {
+  const way = oneByOne(limits, seconds);
+  const warmUpEnd = seconds() + WARM_UP_SHARE * (end - seconds());
+  const warmUp = new Timing(limits, seconds, warmUpEnd, way);
   // Backends differ a thousandfold: what is cheap says first how long the rest may take.
   await warmUp.timeAlone(cheapest(items));
   // Engines compile a kernel well only after it has run for a while.
   await warmUp.timeAlone(items);
-  const timing = new Timing(limits, seconds, end, warmUp.pace);
-  const isShort = (item: Item): boolean =>
-    item.guess * warmUp.pace.of(item) < SHORT_SECONDS && item.work.bytes < TURNS_BYTES_MAX;
-  await timing.timeInTurns(items.filter(isShort));
-  await timing.timeAlone(items.filter((item) => !isShort(item)));
+  const timing = new Timing(limits, seconds, end, way, warmUp.pace);
+  return timedInTwo(items, timing, (item) => timing.expected(item) < item.count * SHORT_SECONDS);
+}
+
+/** Some calls together, and then the others alone. */
+async function timedInTwo(
+  items: readonly Item[],
+  timing: Timing,
+  isMinor: (item: Item) => boolean,
+): Promise<KernelTimes> {
+  const minor = items.filter((item) => isMinor(item) && item.work.bytes < TOGETHER_BYTES_MAX);
+  await timing.timeTogether(minor);
+  await timing.timeAlone(items.filter((item) => !minor.includes(item)));
   return added(items, timing);
+}
+
+function joined(times: readonly KernelTimes[]): KernelTimes {
+  const seconds = times.reduce((sum, one) => sum + one.seconds, 0);
+  const timed = times.reduce((sum, one) => sum + one.timedShare * one.seconds, 0);
+  return { seconds, timedShare: seconds === 0 ? 1 : timed / seconds };
+}
+
+function oneByOne({ callSeconds }: TimingLimits, seconds: () => number): Way {
+  const own = (taken: number): number => Math.max(0, taken - callSeconds);
+  return {
+    ...{ callsAlone: 2, callsTogether: 6 },
+    alone: async (call) => own(await timeCall(call, seconds)),
+    together: async (items) => {
+      const calls = items.map(({ call }) => call);
+      return (await timeInTurns(calls, seconds)).map(own);
+    },
+  };
+}
+
+function inGraphs(overhead: GraphOverhead, seconds: () => number): Way {
+  return {
+    ...{ callsAlone: 4, callsTogether: 7 },
+    alone: async (call) => timeInGraph([call], overhead, seconds),
+    together: async (items) => {
+      const calls = items.map(({ call }) => call);
+      const all = timeInGraph(calls, overhead, seconds);
+      const guess = items.reduce((sum, item) => sum + item.guess, 0);
+      return items.map((item) => (all * item.guess) / guess);
+    },
+  };
 }
 
 /** Times calls until its end, and leaves out what would go beyond it or has no room. */
@@ -77,29 +153,35 @@ class Timing {
   readonly #limits: TimingLimits;
   readonly #seconds: () => number;
   readonly #end: number;
+  readonly #way: Way;
   readonly #earlier: Pace;
 
   /** @param earlier how long calls have taken before */
-  constructor(limits: TimingLimits, seconds: () => number, end: number, earlier?: Pace) {
+  constructor(limits: TimingLimits, seconds: () => number, end: number, way: Way, earlier?: Pace) {
     this.#limits = limits;
     this.#seconds = seconds;
     this.#end = end;
+    this.#way = way;
     this.#earlier = earlier ?? this.pace;
+  }
+
+  /** Of all its calls, before it is timed. */
+  expected(item: Item): number {
+    return item.count * item.guess * this.#earlier.of(item);
   }
 
   async timeAlone(items: readonly Item[]): Promise<void> {
     for (const item of items) {
       const { bytes, scratchBytes } = item.work;
-      if (!this.#fits([item], CALLS_EACH) || bytes + scratchBytes > this.#limits.bytesMax) continue;
-      this.#learn(item, await timeCall(item.call, this.#seconds));
+      if (!this.#fits([item], this.#way.callsAlone) || bytes + scratchBytes > this.#limits.bytesMax) continue;
+      this.#learn(item, await this.#way.alone(item.call));
     }
   }
 
-  async timeInTurns(items: readonly Item[]): Promise<void> {
+  async timeTogether(items: readonly Item[]): Promise<void> {
     for (const group of groups(items)) {
-      if (!this.#fits(group, TURNS)) continue;
-      const calls = group.map(({ call }) => call);
-      const taken = await timeInTurns(calls, this.#seconds);
+      if (!this.#fits(group, this.#way.callsTogether)) continue;
+      const taken = await this.#way.together(group);
       for (const [index, item] of group.entries()) this.#learn(item, taken[index] ?? 0);
     }
   }
@@ -109,23 +191,22 @@ class Timing {
     return expected <= this.#end - this.#seconds();
   }
 
-  #learn(item: Item, taken: number): void {
-    const own = Math.max(0, taken - this.#limits.callSeconds);
-    this.timed.set(item, own);
-    this.pace.add(item, own);
+  #learn(item: Item, seconds: number): void {
+    this.timed.set(item, seconds);
+    this.pace.add(item, seconds);
   }
 }
 
-/** Calls that take turns, as many as there is room for. */
+/** Calls that are timed together, as many as there is room for. */
 function groups(items: readonly Item[]): Item[][] {
   const found: Item[][] = [];
   let room = 0;
   for (const item of items) {
     const group = found.at(-1);
-    if (group && group.length < TURNS_CALLS_MAX && item.work.bytes <= room) group.push(item);
+    if (group && group.length < TOGETHER_CALLS_MAX && item.work.bytes <= room) group.push(item);
     else {
       found.push([item]);
-      room = TURNS_BYTES_MAX;
+      room = TOGETHER_BYTES_MAX;
     }
     room -= item.work.bytes;
   }

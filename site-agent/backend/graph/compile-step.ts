@@ -5,10 +5,9 @@
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { tf } from "../tensors.ts";
-import { GraphSession } from "./graph-session.ts";
+import { type CompiledGraph, type GraphCompiler, RecordingError } from "./compiled-graph.ts";
+import { graphCompiler } from "./graph-compiler.ts";
 import { largestError } from "./largest-error.ts";
-import { type NativeBackend, nativeBackend } from "./native-backend.ts";
-import { type RecordedStep, RecordingError, recordStep } from "./record-step.ts";
 
 /** Relative L2 error of a tensor; where a value lies within rounding of a kink, one element's slope flips. */
 const ERROR_MAX = 1e-3;
@@ -67,86 +66,90 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
   const { later = [] } = options;
   const eagerly = (inputs: tf.NamedTensorMap): Outputs => tf.tidy(() => compute(inputs));
   /** By form, least recently used first; null where eager execution is all there is. */
-  const sessions = new Map<string, GraphSession | null>();
+  const known = new Map<string, Known | null>();
   const giveUp = (form: string, code: CompileWarning["code"], reason: string): void => {
-    sessions.get(form)?.close();
-    sessions.set(form, null);
+    known.get(form)?.graph.close();
+    known.set(form, null);
     options.onWarning?.({ code, step: options.name, reason });
   };
 
-  const record = (backend: NativeBackend, form: string, inputs: tf.NamedTensorMap): Outputs => {
-    for (const [oldest, session] of sessions) {
-      if (sessions.size < FORMS_MAX) break;
-      session?.close();
-      sessions.delete(oldest);
+  const record = (compiler: GraphCompiler, form: string, inputs: tf.NamedTensorMap): Outputs => {
+    for (const [oldest, one] of known) {
+      if (known.size < FORMS_MAX) break;
+      one?.graph.close();
+      known.delete(oldest);
     }
-    let recorded: RecordedStep;
-    let outputs: Outputs;
+    let recorded: Recorded<Outputs>;
     try {
-      [recorded, outputs] = recordedEagerly(backend, inputs, later, compute);
+      recorded = recordedEagerly(compiler, inputs, later, compute);
     } catch (error) {
       if (!(error instanceof RecordingError)) throw error;
       giveUp(form, error.code, error.message);
       return eagerly(inputs);
     }
     try {
-      const formBefore = formOf(withoutNames(inputs, later));
-      sessions.set(form, new GraphSession(backend, recorded, formBefore));
+      known.set(form, { graph: recorded.load(), formBefore: formOf(withoutNames(inputs, later)) });
     } catch (error) {
       giveUp(form, "graph.not-loaded", error instanceof Error ? error.message : String(error));
     }
-    return outputs;
+    return recorded.outputs;
   };
 
-  const compare = (session: GraphSession, form: string, inputs: tf.NamedTensorMap): Outputs => {
+  const compare = (graph: CompiledGraph, form: string, inputs: tf.NamedTensorMap): Outputs => {
     const expected = eagerly(inputs);
-    const found = later.length === 0 ? session.run(inputs) : session.inHalves(inputs);
+    const found = later.length === 0 ? graph.run(inputs) : graph.inHalves(inputs);
     const error = largestError(expected, found);
     tf.dispose(found);
     const isEqual = error <= ERROR_MAX;
-    session.noteComparison(isEqual);
+    graph.noteComparison(isEqual);
     if (!isEqual) giveUp(form, "graph.differs", `relative L2 error ${error.toExponential(1)}`);
     return expected;
   };
 
   const run = (given: tf.NamedTensorMap): Outputs => {
-    const backend = nativeBackend();
-    if (!backend) return eagerly(given);
+    const compiler = graphCompiler();
+    if (!compiler) return eagerly(given);
     const inputs = { ...options.reads?.(), ...given };
     const form = formOf(inputs);
-    const session = sessions.get(form);
-    if (session === undefined) return record(backend, form, inputs);
-    putLast(sessions, form, session);
-    if (session === null) return eagerly(inputs);
-    if (!session.isTrusted) return compare(session, form, inputs);
-    return session.run(inputs) as Outputs; // Under the names that the computation gave.
+    const found = known.get(form);
+    if (found === undefined) return record(compiler, form, inputs);
+    putLast(known, form, found);
+    if (found === null) return eagerly(inputs);
+    if (!found.graph.isTrusted) return compare(found.graph, form, inputs);
+    return found.graph.run(inputs) as Outputs; // Under the names that the computation gave.
   };
 
   return {
     run,
     begin(given) {
-      if (!nativeBackend()) return null;
+      if (!graphCompiler()) return null;
       const inputs = { ...options.reads?.(), ...given };
       const formBefore = formOf(inputs);
-      for (const [form, session] of sessions) {
-        if (session?.formBefore !== formBefore || !session.isTrusted) continue;
-        putLast(sessions, form, session);
-        const { outputs, tensors } = session.begin(inputs);
-        return { outputs: outputs as Partial<Outputs>, begun: { form, graph: session, tensors } }; // Under the computation's names.
+      for (const [form, one] of known) {
+        if (one?.formBefore !== formBefore || !one.graph.isTrusted) continue;
+        putLast(known, form, one);
+        const { outputs, tensors } = one.graph.begin(inputs);
+        return { outputs: outputs as Partial<Outputs>, begun: { form, graph: one.graph, tensors } }; // Under the computation's names.
       }
       return null;
     },
     finish({ form, graph, tensors }, given) {
-      const session = sessions.get(form);
-      if (!session || session !== graph) return run(given);
-      return session.finish(tensors, { ...options.reads?.(), ...given }) as Partial<Outputs>; // As above.
+      const found = known.get(form);
+      if (!found || found.graph !== graph) return run(given);
+      return found.graph.finish(tensors, { ...options.reads?.(), ...given }) as Partial<Outputs>; // As above.
     },
     dispose() {
-      for (const session of sessions.values()) session?.close();
-      sessions.clear();
+      for (const one of known.values()) one?.graph.close();
+      known.clear();
     },
   };
 }
+
+type Known = {
+  readonly graph: CompiledGraph;
+  /** Of the inputs that are not later. */
+  readonly formBefore: string;
+};
 
 /** As the one that was used last. */
 function putLast<Value>(entries: Map<string, Value>, key: string, value: Value): void {
@@ -154,19 +157,22 @@ function putLast<Value>(entries: Map<string, Value>, key: string, value: Value):
   entries.set(key, value);
 }
 
+type Recorded<Outputs> = { readonly outputs: Outputs; readonly load: () => CompiledGraph };
+
+/** What the computation gave belongs to the scope around this call. */
 function recordedEagerly<Outputs extends tf.NamedTensorMap>(
-  backend: NativeBackend,
+  compiler: GraphCompiler,
   inputs: tf.NamedTensorMap,
   later: readonly string[],
   compute: (inputs: tf.NamedTensorMap) => Outputs,
-): [RecordedStep, Outputs] {
-  let recorded: RecordedStep | undefined;
+): Recorded<Outputs> {
+  let load: Recorded<Outputs>["load"] | undefined;
   const outputs = tf.tidy(() => {
-    const made = recordStep(backend, inputs, later, () => compute(inputs));
-    recorded = made.recorded;
-    return made.outputs;
+    const recorded = compiler.record(inputs, later, () => compute(inputs));
+    load = recorded.load;
+    return recorded.outputs;
   });
-  return [expectDefined(recorded, "a recording"), outputs];
+  return { outputs, load: expectDefined(load, "a recording") };
 }
 
 function withoutNames(tensors: tf.NamedTensorMap, names: readonly string[]): tf.NamedTensorMap {

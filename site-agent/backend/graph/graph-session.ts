@@ -2,13 +2,12 @@
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { tf } from "../tensors.ts";
+import type { CompiledGraph } from "./compiled-graph.ts";
 import { DIFFERED, type LoadedGraph, loadedGraphs } from "./loaded-graphs.ts";
 import { isStillInJavaScript, type NativeBackend, ownedByTensorFlow } from "./native-backend.ts";
 import type { RecordedStep } from "./record-step.ts";
 
-export class GraphSession {
-  /** Of the inputs that are not later. */
-  readonly formBefore: string;
+export class GraphSession implements CompiledGraph {
   readonly #backend: NativeBackend;
   readonly #graph: LoadedGraph;
   readonly #inputs: RecordedStep["inputs"];
@@ -16,13 +15,8 @@ export class GraphSession {
   readonly #halves: RecordedStep["halves"];
 
   /** @throws what TensorFlow says of a graph that it cannot load */
-  constructor(
-    backend: NativeBackend,
-    { savedModel, inputs, outputs, halves }: RecordedStep,
-    formBefore: string,
-  ) {
+  constructor(backend: NativeBackend, { savedModel, inputs, outputs, halves }: RecordedStep) {
     this.#backend = backend;
-    this.formBefore = formBefore;
     this.#inputs = inputs;
     this.#outputs = outputs;
     this.#halves = halves;
@@ -33,7 +27,6 @@ export class GraphSession {
     return this.#graph.comparisonsLeft === 0;
   }
 
-  /** Whether one more call gave what eager execution gives. */
   noteComparison(isEqual: boolean): void {
     this.#graph.comparisonsLeft = isEqual ? this.#graph.comparisonsLeft - 1 : DIFFERED;
   }
@@ -42,7 +35,6 @@ export class GraphSession {
     return tf.tidy(() => this.#named(this.#fetch(this.#fed(inputs), [...this.#outputs.values()])));
   }
 
-  /** The same, as `begin` and `finish` compute it. */
   inHalves(inputs: tf.NamedTensorMap): tf.NamedTensorMap {
     const { outputs, tensors } = this.begin(inputs);
     try {

@@ -3,6 +3,7 @@
 // what the computation itself made of constants; anything else that it touches ends the recording.
 
 import { tf } from "../tensors.ts";
+import { RecordingError } from "./compiled-graph.ts";
 import { type AttributeValue, DATA_TYPES, type GraphHalves, GraphWriter } from "./graph-writer.ts";
 import {
   isStillInJavaScript,
@@ -10,11 +11,6 @@ import {
   type NativeBackend,
   type NativeBinding,
 } from "./native-backend.ts";
-
-export class RecordingError extends Error {
-  override name = "RecordingError";
-  readonly code = "graph.not-recorded";
-}
 
 export type RecordedStep = {
   readonly savedModel: Uint8Array;

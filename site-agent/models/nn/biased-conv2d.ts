@@ -1,7 +1,7 @@
 // Two-dimensional convolution with a bias, any kernel size and the same number of zeros on every side, as PyTorch has it.
 // B batch, H W spatial, C channels in, K channels out. Layout is NHWC throughout.
 
-import { nativeBackend } from "../../backend/graph/native-backend.ts";
+import { runsGraphs } from "../../backend/graph/graph-compiler.ts";
 import { expectShape } from "../../backend/shape.ts";
 import { tf } from "../../backend/tensors.ts";
 import { addBias } from "./bias.ts";
@@ -32,6 +32,6 @@ export function biasedConv2d(
   const margins: tf.backend_util.ExplicitPadding = [[0, 0], side, side, [0, 0]];
   if (padding === 0) return addBias(tf.conv2d(x, weight, stride, "valid"), bias);
   // tfjs-node has gradients for "same" and "valid" only.
-  if (nativeBackend() === null) return addBias(tf.conv2d(x, weight, stride, margins), bias);
+  if (!runsGraphs()) return addBias(tf.conv2d(x, weight, stride, margins), bias);
   return addBias(tf.conv2d(tf.pad(x, margins), weight, stride, "valid"), bias);
 }

@@ -1,7 +1,7 @@
 // Two-dimensional convolution with PyTorch's symmetric padding, in the form that every backend can differentiate.
 // B batch, H W spatial, C channels in, K channels out. Layout is NHWC throughout.
 
-import { nativeBackend } from "../../backend/graph/native-backend.ts";
+import { runsGraphs } from "../../backend/graph/graph-compiler.ts";
 import { expectShape } from "../../backend/shape.ts";
 import { tf } from "../../backend/tensors.ts";
 
@@ -32,6 +32,6 @@ export function conv2d(x: tf.Tensor4D, { weight, stride }: Conv2dWeights): tf.Te
     [0, 0],
   ];
   // tfjs-node has gradients for "same" and "valid" only.
-  if (nativeBackend() === null) return tf.conv2d(x, weight, strides, margins);
+  if (!runsGraphs()) return tf.conv2d(x, weight, strides, margins);
   return tf.conv2d(tf.pad(x, margins), weight, strides, "valid");
 }

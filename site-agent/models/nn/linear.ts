@@ -3,7 +3,7 @@
 
 import { assert } from "@consilium/shared/base/assert.ts";
 import { withGradient } from "../../backend/custom-gradient.ts";
-import { nativeBackend } from "../../backend/graph/native-backend.ts";
+import { runsGraphs } from "../../backend/graph/graph-compiler.ts";
 import { tf } from "../../backend/tensors.ts";
 import { addBias, channelSums } from "./bias.ts";
 
@@ -45,7 +45,7 @@ export function linear<Rank extends tf.Rank>(
 
 /** [rows, K] times the transposed [C, K]: [rows, C] */
 function timesTransposed(rows: tf.Tensor2D, weight: tf.Tensor2D): tf.Tensor2D {
-  if (nativeBackend() === null || rows.shape[0] > FEW_ROWS) return tf.matMul(rows, weight, false, true);
+  if (!runsGraphs() || rows.shape[0] > FEW_ROWS) return tf.matMul(rows, weight, false, true);
   return tf.transpose(tf.matMul(weight, rows, false, true));
 }
 

@@ -3,7 +3,7 @@
 
 import { assert } from "@consilium/shared/base/assert.ts";
 import { withGradient } from "../../backend/custom-gradient.ts";
-import { nativeBackend } from "../../backend/graph/native-backend.ts";
+import { runsGraphs } from "../../backend/graph/graph-compiler.ts";
 import { tf } from "../../backend/tensors.ts";
 
 export type Recomputation = {
@@ -34,7 +34,7 @@ export function recomputed<T extends tf.Tensor>(
         return { value: compute(own), kept: own };
       },
       backward: (dy, kept) => {
-        const held = nativeBackend() === null ? kept : heldUntil(dy, kept);
+        const held = runsGraphs() ? heldUntil(dy, kept) : kept;
         const activations = names.map((name) => held[name] as tf.Tensor); // Kept above.
         const gradients = differentiate(() => compute(held), [...activations, ...parameters], dy);
         const keys = [...names, ...Object.keys(listed)];

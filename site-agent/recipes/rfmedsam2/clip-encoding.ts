@@ -7,7 +7,7 @@ import { chunks } from "@consilium/shared/base/chunks.ts";
 import { GiB } from "@consilium/shared/base/units.ts";
 import { disposeOnError } from "../../backend/dispose-on-error.ts";
 import type { BegunStep } from "../../backend/graph/compile-step.ts";
-import { nativeBackend } from "../../backend/graph/native-backend.ts";
+import { runsGraphs } from "../../backend/graph/graph-compiler.ts";
 import { tf } from "../../backend/tensors.ts";
 import type { ImageFeatures } from "../../models/sam2/image-encoder.ts";
 import type { ClipGradients, PartGradients } from "./clip-gradients.ts";
@@ -63,7 +63,7 @@ export class ClipEncoding implements SliceEncoder {
   }
 
   #begun(slices: readonly SliceImage[]): ImageFeatures[] | null {
-    if (nativeBackend() === null || this.#keptBytes >= KEPT_BYTES_MAX) return null;
+    if (!runsGraphs() || this.#keptBytes >= KEPT_BYTES_MAX) return null;
     const images = this.#model.images(filledUp(slices, this.#model.slicesAtOnce));
     const found = this.#gradients.begin(images);
     if (!found) {

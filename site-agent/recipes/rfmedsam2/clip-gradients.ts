@@ -10,7 +10,7 @@ import {
   type CompileOptions,
   compileStep,
 } from "../../backend/graph/compile-step.ts";
-import { nativeBackend } from "../../backend/graph/native-backend.ts";
+import { runsGraphs } from "../../backend/graph/graph-compiler.ts";
 import { tf } from "../../backend/tensors.ts";
 import type { ImageFeatures } from "../../models/sam2/image-encoder.ts";
 import { type MaskLossSettings, maskLosses } from "../../models/sam2/mask-losses.ts";
@@ -83,7 +83,7 @@ export class ClipGradients {
   /** All results belong to the caller. @param gradients of the features of every slice, [1, ...] each */
   ofImages(slices: readonly SliceImage[], gradients: readonly ImageFeatures[]): PartGradients {
     return tf.tidy(() => {
-      const count = nativeBackend() ? this.#model.slicesAtOnce : slices.length;
+      const count = runsGraphs() ? this.#model.slicesAtOnce : slices.length;
       const first = expectDefined(gradients[0], "a gradient");
       const missing = Array.from({ length: count - slices.length }, () => zeros(first));
       const found = this.#images.run({

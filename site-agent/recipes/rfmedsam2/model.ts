@@ -17,7 +17,7 @@ import {
   type CompileWarning,
   compileStep,
 } from "../../backend/graph/compile-step.ts";
-import { nativeBackend } from "../../backend/graph/native-backend.ts";
+import { runsGraphs } from "../../backend/graph/graph-compiler.ts";
 import { tf } from "../../backend/tensors.ts";
 import { Sam2Adapters } from "../../models/adapters/placement.ts";
 import type { Weights } from "../../models/parameters.ts";
@@ -137,7 +137,7 @@ export class Rfmedsam2 {
 
   /** Batches of questions. */
   get batching(): Batching {
-    if (nativeBackend() === null) return { countMax: this.#atOnce, framesStep: null };
+    if (!runsGraphs()) return { countMax: this.#atOnce, framesStep: null };
     const { slices, queries, objects } = this.config.clip;
     return {
       countMax: Math.min(COMPILED_QUESTIONS, this.#atOnce, queries * objects),
@@ -147,14 +147,12 @@ export class Rfmedsam2 {
 
   /** Slices that are encoded at once. */
   get slicesAtOnce(): number {
-    return nativeBackend() === null ? this.#atOnce : Math.min(COMPILED_SLICES, this.#atOnce);
+    return runsGraphs() ? Math.min(COMPILED_SLICES, this.#atOnce) : this.#atOnce;
   }
 
   /** Of the last batch in which so many slices are encoded; none where a batch may be of any size. */
   slicesLackingIn(count: number): number {
-    return nativeBackend() === null
-      ? 0
-      : (this.slicesAtOnce - (count % this.slicesAtOnce)) % this.slicesAtOnce;
+    return !runsGraphs() ? 0 : (this.slicesAtOnce - (count % this.slicesAtOnce)) % this.slicesAtOnce;
   }
 
   get #atOnce(): number {
@@ -181,7 +179,7 @@ export class Rfmedsam2 {
   encode(slices: readonly SliceImage[]): ImageFeatures[] {
     return chunks(slices, this.slicesAtOnce).flatMap((some) =>
       tf.tidy(() => {
-        const images = this.images(nativeBackend() ? filledUp(some, this.slicesAtOnce) : some);
+        const images = this.images(runsGraphs() ? filledUp(some, this.slicesAtOnce) : some);
         const found = this.#encoder.run({ images });
         return featuresOfSlices(featuresOf(found), some.length);
       }),

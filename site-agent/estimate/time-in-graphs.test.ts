@@ -1,0 +1,81 @@
+// Where TensorFlow is installed: every call of the recipes' compiled steps can be timed in a graph of its own.
+
+import { siteId } from "@consilium/shared/base/brand.ts";
+import { generateSigningKey } from "@consilium/shared/crypto/keys.ts";
+import t from "tap";
+import { Value } from "typebox/value";
+import { smallRfmedsam2 } from "../../test/support/small-rfmedsam2.ts";
+import { tinyStudy } from "../../test/support/tiny-study.ts";
+import { startBackend } from "../backend/start-backend.ts";
+import { tf } from "../backend/tensors.ts";
+import type { KernelCall } from "./kernel-call.ts";
+import { estimateStep, StepEstimate } from "./step-estimate.ts";
+import { graphOverhead, timeInGraph } from "./time-in-graphs.ts";
+
+const native = await startBackend("tfjs-node").then(
+  () => true,
+  () => false,
+);
+const skip = native ? false : "@tensorflow/tfjs-node is not installed here";
+
+/** A clock that counts how often it is asked: time never decides in a test. */
+function ticking(step: number): () => number {
+  let passed = 0;
+  return () => {
+    passed += step;
+    return passed;
+  };
+}
+
+const { plan: tiny } = tinyStudy({
+  key: generateSigningKey(),
+  origin: "time-in-graphs.test",
+  sites: [siteId("hospital-a"), siteId("hospital-b")],
+});
+const refined = {
+  ...tiny,
+  labels: [10, 20].map((id) => ({ id, name: `organ ${id}` })),
+  recipe: {
+    ...{ id: "rfmedsam2", version: 1 },
+    config: smallRfmedsam2({ clip: { slices: 2, queries: 1, objects: 1 } }),
+  },
+  preprocessing: { ...tiny.preprocessing, patch: { height: 16, width: 16 } },
+  training: { ...tiny.training, batchSize: 1, augmentation: "none" as const, mirrorAxes: [] },
+};
+
+t.test("a step's estimate times what its graphs run", { skip }, async (t) => {
+  for (const plan of [tiny, refined]) {
+    const gauges = { seconds: ticking(1e-6), residentBytes: () => 1000 };
+    const estimate = await estimateStep("tfjs-node", plan, gauges);
+    t.ok(Value.Check(StepEstimate, estimate), plan.recipe.id);
+    t.equal(estimate.timedShare, 1, "every call was timed");
+    t.equal(estimate.memoryBytes, estimate.hostBytes + estimate.tensorBytes);
+  }
+});
+
+t.test("timing leaves nothing behind, and no call has one tensor twice", { skip }, (t) => {
+  const form = { shape: [8, 8], dtype: "float32" as const };
+  const difference: KernelCall = {
+    ...{ kernel: "Sub", inputs: { a: form, b: form }, isList: false, attributes: {}, outputs: [form] },
+  };
+  const list: KernelCall = {
+    ...{ kernel: "AddN", inputs: { 0: form, 1: form, 2: form }, isList: true, attributes: {} },
+    outputs: [form],
+  };
+  const before = tf.memory().numTensors;
+  const overhead = graphOverhead(ticking(1e-6));
+  const given: number[] = [];
+  const run = tf.engine().runKernel.bind(tf.engine());
+  t.intercept(tf.engine(), "runKernel", {
+    value: (...call: Parameters<typeof run>) => {
+      const [kernel, inputs] = call;
+      if (kernel === "Sub" || kernel === "AddN")
+        given.push(new Set(Object.values(inputs).map(({ dataId }) => dataId)).size);
+      return run(...call);
+    },
+  });
+  timeInGraph([difference, list], overhead, ticking(1e-6));
+  t.strictSame(given, [2, 3]);
+  t.equal(tf.memory().numTensors, before);
+  t.end();
+});

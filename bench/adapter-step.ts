@@ -51,7 +51,7 @@ function planOf(imageSize: number, batchSize: number, recompute: boolean): Study
 
 async function measure(imageSize: number, batchSize: number, rate: number): Promise<object> {
   const kept = planOf(imageSize, batchSize, false);
-  const { work } = await estimateInChild("wasm", kept);
+  const { work } = await estimateInChild({ backend: "wasm" }, kept);
   const flops = work.products.flops + work.convolutions.flops + work.depthwise.flops;
   const beside = ({ seconds, memoryBytes }: Measured): object => ({
     ...{ cpuSeconds: rounded(seconds), shareOfMatrixRate: rounded(flops / seconds / rate) },

@@ -5,7 +5,10 @@
 import { join } from "node:path";
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import type { BackendName } from "../site-agent/backend/backend-report.ts";
+import type { ProductFormat } from "../site-agent/backend/graph/compiled-graph.ts";
+import { tryBfloat16 } from "../site-agent/backend/graph/product-format.ts";
 import { startBackend } from "../site-agent/backend/start-backend.ts";
+import { tf } from "../site-agent/backend/tensors.ts";
 import { fromLayout } from "../site-agent/models/tensor-layout.ts";
 import { Optimiser } from "../site-agent/training/optimiser.ts";
 import {
@@ -35,10 +38,19 @@ const STEPS: Readonly<Record<string, readonly PyTorchStep[]>> = {
   ],
   sam2: [256, 512].flatMap((pixels) => [1, 2].map((batch) => sam2Step({ pixels, batch }, 5))),
 };
-const BACKENDS = ["tfjs-node", "wasm"] as const satisfies readonly BackendName[];
+type Way = {
+  readonly backend: BackendName;
+  /** In which a step is recorded, compared with eager execution, and run once; or in which engines compile. */
+  readonly warmUps: number;
+  readonly products?: ProductFormat;
+};
+
+const WAYS: Readonly<Record<string, Way>> = {
+  "tfjs-node": { backend: "tfjs-node", warmUps: 7 },
+  "tfjs-node, bfloat16 products": { backend: "tfjs-node", warmUps: 7, products: "bfloat16" },
+  wasm: { backend: "wasm", warmUps: 2 },
+};
 const THREADS = [1, 2];
-/** In which a step is recorded, compared with eager execution, and run once; or in which engines compile. */
-const WARM_UPS = { "tfjs-node": 7, wasm: 2 };
 const LOSS_ERROR_MAX = 1e-4;
 /** The goldens' bound, or so many times what PyTorch's own single precision has. */
 const GRADIENT_ERROR_MAX = 1e-3;
@@ -49,17 +61,13 @@ const NULL_SHARE = 1e-5;
 /** In a process of its own, with the number of threads in its environment. */
 async function measureHere({ open, runs }: PyTorchStep, folder: string, warmUps: number): Promise<Measured> {
   const step = await open(folder);
+  const gradientError = await compiledGradientsError(step, folder, warmUps);
   const optimiser = new Optimiser(step.parameters, step.plan);
   const [seconds, walls]: [number[], number[]] = [[], []];
-  let [loss, gradientError] = [Number.NaN, Number.NaN];
+  let loss = Number.NaN;
   for (let index = 0; index < warmUps + runs; index += 1) {
     const [cpu, wall] = [process.cpuUsage(), performance.now()];
-    const differentiated = await step.differentiate();
-    if (index === 0) {
-      const grads = differentiated.grads.map((gradient) => gradient.dataSync() as Float32Array); // All float32.
-      gradientError = await gradientsError(folder, step, grads);
-    }
-    const taken = await optimiser.step(differentiated, step.plan.learningRate);
+    const taken = await optimiser.step(await step.differentiate(), step.plan.learningRate);
     if (index === 0) loss = taken.loss;
     const { user, system } = process.cpuUsage(cpu);
     if (index < warmUps) continue;
@@ -68,6 +76,18 @@ async function measureHere({ open, runs }: PyTorchStep, folder: string, warmUps:
   }
   const middle = seconds.sort((a, b) => a - b)[Math.floor(runs / 2)] ?? Number.NaN;
   return { loss, gradientError, cpuSeconds: middle, wallSeconds: Math.min(...walls) };
+}
+
+/** Of the gradients that later steps are made of, before a step has changed the weights. */
+async function compiledGradientsError(step: OpenedStep, folder: string, warmUps: number): Promise<number> {
+  for (let left = warmUps; left > 0; left -= 1) {
+    const { value, grads } = await step.differentiate();
+    tf.dispose([value, [...grads]]);
+  }
+  const { value, grads } = await step.differentiate();
+  const found = grads.map((gradient) => gradient.dataSync() as Float32Array); // All float32.
+  tf.dispose([value, [...grads]]);
+  return gradientsError(folder, step, found);
 }
 
 /** The largest relative L2 error of a gradient against PyTorch's. */
@@ -96,7 +116,7 @@ async function measureInChild(words: readonly string[], threads: number): Promis
 }
 
 function compared(ours: Measured | null, pytorch: Measured, referenceLoss: number): object {
-  if (!ours) return { skipped: "the backend is not installed here" };
+  if (!ours) return { skipped: "this is not to be had here" };
   const lossError = Math.abs(ours.loss - referenceLoss) / Math.abs(referenceLoss);
   const errorMax = Math.max(GRADIENT_ERROR_MAX, GRADIENT_ERROR_FACTOR * pytorch.gradientError);
   const counts = lossError <= LOSS_ERROR_MAX && ours.gradientError <= errorMax;
@@ -118,10 +138,10 @@ async function compare(kind: string, index: number): Promise<object[]> {
     const words = [folder, String(threads), String(step.runs)];
     const pytorch = await printedInBestLayout<Measured>(step.script, words);
     const row: Record<string, unknown> = { ...step.row, threads, pytorch };
-    for (const backend of BACKENDS) {
+    for (const [way, { backend }] of Object.entries(WAYS)) {
       if (backend === "wasm" && threads > 1) continue; // It has one.
-      const ours = await measureInChild([backend, kind, String(index), folder], threads);
-      row[backend] = compared(ours, pytorch, loss);
+      const ours = await measureInChild([way, kind, String(index), folder], threads);
+      row[way] = compared(ours, pytorch, loss);
     }
     console.error(JSON.stringify(row));
     rows.push(row);
@@ -145,12 +165,10 @@ function wantedSteps(kind: string | undefined, pixels: string | undefined): [kin
 
 const [first, second = "", index, folder] = process.argv.slice(2);
 if (process.send && folder) {
-  const backend = expectDefined(
-    BACKENDS.find((name) => name === first),
-    "a backend",
-  );
+  const { backend, warmUps, products } = expectDefined(WAYS[first ?? ""], "a way to compute");
   await startBackend(backend);
-  process.send(await measureHere(stepAt(second, Number(index)), folder, WARM_UPS[backend]));
+  if (products !== "bfloat16" || tryBfloat16().isUsed)
+    process.send(await measureHere(stepAt(second, Number(index)), folder, warmUps));
   process.disconnect();
 } else {
   await printBesidePyTorch(async () => {

@@ -36,7 +36,7 @@ const PLANS: Readonly<Record<string, () => StudyPlan>> = {
 const MIB = 2 ** 20;
 
 async function compare(backend: BackendName, name: string, plan: StudyPlan): Promise<object> {
-  const estimate = await estimateInChild(backend, plan);
+  const estimate = await estimateInChild({ backend }, plan);
   const measured = await measuredSteps(backend, plan);
   return {
     name,

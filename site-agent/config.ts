@@ -4,17 +4,20 @@
 import { type Entries, EnvironmentReader } from "@consilium/shared/base/environment.ts";
 import { GiB, MiB } from "@consilium/shared/base/units.ts";
 import { BACKEND_NAMES } from "./backend/backend-report.ts";
+import { PRODUCT_FORMATS, type ProductFormat } from "./backend/graph/compiled-graph.ts";
 
 const logLevels = ["silent", "fatal", "error", "warn", "info", "debug"] as const;
 const backends = ["auto", ...BACKEND_NAMES] as const;
 
 export type BackendWish = (typeof backends)[number];
 
-export type SiteConfig = {
+/** With what a site computes. */
+export type ComputeWish = { readonly backend: BackendWish; readonly products: ProductFormat };
+
+export type SiteConfig = ComputeWish & {
   /** The home folder, where no --home is given. */
   readonly home: string;
   readonly logLevel: (typeof logLevels)[number];
-  readonly backend: BackendWish;
   /** Memory that prepared slices may take between rounds. */
   readonly preparedBytesMax: number;
 };
@@ -26,6 +29,7 @@ export function readConfig(entries: Entries): SiteConfig {
     home: read.text("CONSILIUM_HOME", "./site"),
     logLevel: read.oneOf("CONSILIUM_LOG", "warn", logLevels),
     backend: read.oneOf("CONSILIUM_BACKEND", "auto", backends),
+    products: read.oneOf("CONSILIUM_PRODUCTS", "float32", PRODUCT_FORMATS),
     preparedBytesMax: read.integer("CONSILIUM_PREPARED_MIB", 4096, { min: 64, max: (512 * GiB) / MiB }) * MiB,
   });
   read.finish();
@@ -36,4 +40,10 @@ export const backendWishes: string = backends.join(", ");
 
 export function isBackendWish(text: string): text is BackendWish {
   return backends.some((known) => known === text);
+}
+
+export const productFormats: string = PRODUCT_FORMATS.join(", ");
+
+export function isProductFormat(text: string): text is ProductFormat {
+  return PRODUCT_FORMATS.some((known) => known === text);
 }

@@ -6,12 +6,21 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { type BackendStarter, startedOnce } from "./commands/backend-choice.ts";
 import type { CommandContext } from "./commands/command-context.ts";
 import type { StartModelOptions } from "./commands/start-model.ts";
-import { type BackendWish, backendWishes, isBackendWish, readConfig, type SiteConfig } from "./config.ts";
+import {
+  type BackendWish,
+  backendWishes,
+  type ComputeWish,
+  isBackendWish,
+  isProductFormat,
+  productFormats,
+  readConfig,
+  type SiteConfig,
+} from "./config.ts";
 import { type ExitReason, exitCodes, exitCodeTable } from "./exit-codes.ts";
 import { exitReasonOf, faultCode, faultSentence } from "./fault.ts";
 import { homeAt } from "./identity/home.ts";
 
-type SharedOptions = { readonly home?: string; readonly json: boolean; readonly backend?: BackendWish };
+type SharedOptions = { readonly home?: string; readonly json: boolean } & Partial<ComputeWish>;
 
 /** How the command ended. */
 let ended: ExitReason = "done";
@@ -54,8 +63,8 @@ function addSite(): void {
     (options: SharedOptions) =>
       run(options, async (context) => {
         const { runAgent } = await import("./commands/run.ts");
-        const backend = options.backend ?? context.config.backend;
-        return runAgent({ backend, stopped: stopping.signal }, context);
+        const wish = wishOf(options, context.config);
+        return runAgent({ wish, stopped: stopping.signal }, context);
       }),
   );
   command("ledger", "what has left the house, by kind, and whether it adds up").action(
@@ -80,7 +89,9 @@ async function check(options: SharedOptions & CheckFlags, context: CommandContex
     return clearAlarm({ by, trustCurrentLog }, context);
   }
   const { checkSite } = await import("./commands/check.ts");
-  return checkSite(options, backendOf(options, context.config), context);
+  const { measuredStep } = await import("./commands/step-report.ts");
+  const { products } = wishOf(options, context.config);
+  return checkSite(options, backendOf(options, context.config), context, measuredStep(products));
 }
 
 function addStudies(): void {
@@ -217,7 +228,8 @@ function command(nameAndArguments: string, description: string): Command {
     .description(description)
     .option("--home <folder>", "this site's home folder (CONSILIUM_HOME, default ./site)")
     .option("--json", "one JSON document on standard output instead of text", false)
-    .option("--backend <name>", backendWishes, backendWish);
+    .option("--backend <name>", backendWishes, backendWish)
+    .option("--products <format>", `of graphs: ${productFormats}`, productFormat);
 }
 
 async function run(
@@ -245,8 +257,12 @@ function failed(error: unknown): ExitReason {
 function backendOf(options: SharedOptions, config: SiteConfig): BackendStarter {
   return startedOnce(async () => {
     const { startChosenBackend } = await import("./commands/start-chosen-backend.ts");
-    return startChosenBackend(options.backend ?? config.backend);
+    return startChosenBackend(wishOf(options, config));
   });
+}
+
+function wishOf({ backend, products }: SharedOptions, config: SiteConfig): ComputeWish {
+  return { backend: backend ?? config.backend, products: products ?? config.products };
 }
 
 function agentName(): string {
@@ -263,6 +279,11 @@ function wholeNumber(text: string): number {
 
 function backendWish(text: string): BackendWish {
   if (!isBackendWish(text)) throw new InvalidArgumentError(`must be one of ${backendWishes}`);
+  return text;
+}
+
+function productFormat(text: string): ComputeWish["products"] {
+  if (!isProductFormat(text)) throw new InvalidArgumentError(`must be one of ${productFormats}`);
   return text;
 }
 

@@ -7,6 +7,8 @@ import { Type } from "typebox";
 import { Value } from "typebox/value";
 import { BackendError } from "./backend-error.ts";
 import { BACKEND_NAMES, type BackendName, BackendReport, type ProbeFailure } from "./backend-report.ts";
+import type { ProductFormat } from "./graph/compiled-graph.ts";
+import { tryBfloat16 } from "./graph/product-format.ts";
 import { startBackend, tryBackend } from "./start-backend.ts";
 
 /** A first load of native libraries from a slow disk takes its time. */
@@ -21,14 +23,18 @@ export type Probe = (name: BackendName) => Promise<BackendReport | ProbeFailure>
 export type BackendChoice = {
   /** Take this one or none. The pure JavaScript backend is taken only when it is asked for. */
   readonly requested?: BackendName;
+  /** Of graphs; float32 where another one is not usable. */
+  readonly products?: ProductFormat;
   readonly probe?: Probe;
 };
 
 export type ChosenBackend = {
   readonly backend: BackendReport;
-  /** The preferred ones that are not usable here, and why. */
-  readonly passedOver: readonly { readonly name: BackendName; readonly reason: string }[];
+  /** What was preferred or asked for and is not usable here, and why. */
+  readonly passedOver: readonly PassedOver[];
 };
+
+type PassedOver = { readonly name: string; readonly reason: string };
 
 /**
  * Choose a backend and start it in this process.
@@ -36,17 +42,35 @@ export type ChosenBackend = {
  */
 export async function chooseBackend({
   requested,
+  products = "float32",
   probe = probeInstalled,
 }: BackendChoice = {}): Promise<ChosenBackend> {
   const candidates = requested ? [requested] : BACKEND_NAMES.filter((name) => name !== "cpu");
-  const passedOver: { name: BackendName; reason: string }[] = [];
+  const passedOver: PassedOver[] = [];
   for (const name of candidates) {
     const reason = whyUnusable(await probe(name), requested === undefined);
-    if (reason === undefined) return { backend: await startBackend(name), passedOver };
+    if (reason === undefined) return withProducts(products, await startBackend(name), passedOver);
     passedOver.push({ name, reason });
   }
   const reasons = passedOver.map(({ name, reason }) => `${name}: ${reason}`).join("; ");
   throw new BackendError("backend.none-usable", `No backend can train on this machine. ${reasons}.`);
+}
+
+/** The backend, whose version says with what it multiplies and how exactly, and what could not be had. */
+function withProducts(
+  format: ProductFormat,
+  backend: BackendReport,
+  passedOver: readonly PassedOver[],
+): ChosenBackend {
+  if (format === "float32") return { backend, passedOver };
+  const trial = tryBfloat16();
+  if (!trial.isUsed)
+    return { backend, passedOver: [...passedOver, { name: "products in bfloat16", reason: trial.reason }] };
+  const measured = `relative error ${trial.error.toExponential(1)}, ${trial.gain.toFixed(1)} times as fast`;
+  return {
+    backend: { ...backend, version: `${backend.version}, bfloat16 products (${measured})` },
+    passedOver,
+  };
 }
 
 /**

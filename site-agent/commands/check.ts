@@ -17,7 +17,7 @@ import { journalLines, journalSummary, logLines, logSummary } from "./log-check.
 import { readPlanFile } from "./plan-file.ts";
 import { summarise, summaryLines } from "./plan-summary.ts";
 import { fetchStart, startFacts, startLines } from "./start-summary.ts";
-import { measuredStep, type StepReporter, stepLines } from "./step-report.ts";
+import { type StepReporter, stepLines } from "./step-report.ts";
 import { UsageError } from "./usage-error.ts";
 
 export type CheckOptions = {
@@ -35,7 +35,7 @@ export async function checkSite(
   options: CheckOptions,
   startBackend: BackendStarter,
   context: CommandContext,
-  reportStep = measuredStep,
+  reportStep: StepReporter,
 ): Promise<ExitReason> {
   const { data, plan: file } = options;
   if (file !== undefined && options.study !== undefined) throw new UsageError("usage.plan-and-study");

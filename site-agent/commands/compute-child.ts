@@ -8,10 +8,10 @@ import { faultCode, faultSentence } from "../fault.ts";
 import { startChosenBackend } from "./start-chosen-backend.ts";
 
 const settings = expectDefined(process.argv[2], "settings as the first argument");
-const { backend, preparedBytesMax } = JSON.parse(settings) as ComputeSettings; // Written by the agent.
+const { preparedBytesMax, ...wish } = JSON.parse(settings) as ComputeSettings; // Written by the agent.
 const compute = new LocalCompute({
   preparedBytesMax,
-  startBackend: () => startChosenBackend(backend),
+  startBackend: () => startChosenBackend(wish),
   nowMs: () => performance.now(),
 });
 let abort = new AbortController();

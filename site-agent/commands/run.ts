@@ -8,7 +8,7 @@ import { helloIntervalMs } from "@consilium/shared/protocol/limits.ts";
 import type { SiteRecord } from "@consilium/shared/protocol/site-session.ts";
 import { Agent, type AgentEnd, type AgentPorts } from "../agent.ts";
 import { ComputeProcess } from "../compute/compute-process.ts";
-import type { BackendWish } from "../config.ts";
+import type { ComputeWish } from "../config.ts";
 import { type AgentEvent, eventOf } from "../events.ts";
 import type { ExitReason } from "../exit-codes.ts";
 import { faultCode } from "../fault.ts";
@@ -37,7 +37,7 @@ const timerMsMax = 2 ** 31 - 1;
 const computeProgram = fileURLToPath(new URL("./compute-child.ts", import.meta.url));
 
 export type RunPorts = {
-  readonly backend: BackendWish;
+  readonly wish: ComputeWish;
   /** Aborted by SIGINT and SIGTERM. */
   readonly stopped: AbortSignal;
 };
@@ -109,7 +109,7 @@ type Parts = {
 };
 
 async function composed(running: Running, tell: (event: AgentEvent) => void): Promise<Parts> {
-  const { journal, connection, context, backend } = running;
+  const { journal, connection, context, wish } = running;
   const { enrolled, client, wire, ledger, session, patience } = connection;
   const { identity, file } = enrolled;
   const { home, config } = context;
@@ -117,7 +117,7 @@ async function composed(running: Running, tell: (event: AgentEvent) => void): Pr
   const coordinatorKey = file.coordinatorKey;
   const materials = new StudyMaterials({ home, identity, coordinatorKey, client, blobs, patience });
   const { preparedBytesMax } = config;
-  const compute = new ComputeProcess({ program: computeProgram, settings: { backend, preparedBytesMax } });
+  const compute = new ComputeProcess({ program: computeProgram, settings: { ...wish, preparedBytesMax } });
   const work: SitePorts = {
     ...{ home, identity, coordinatorKey, client, blobs, materials, compute, patience, tell },
     clock: systemClock,

@@ -3,14 +3,15 @@
 
 import { chooseBackend } from "../backend/choose-backend.ts";
 import type { StartedBackend } from "../compute/compute.ts";
-import type { BackendWish } from "../config.ts";
+import type { ComputeWish } from "../config.ts";
 
 /** As many devices as the signed statement takes. */
 const devicesMax = 16;
 
 /** @throws BackendError `backend.none-usable` */
-export async function startChosenBackend(wish: BackendWish): Promise<StartedBackend> {
-  const { backend, passedOver } = await chooseBackend(wish === "auto" ? {} : { requested: wish });
+export async function startChosenBackend({ backend: wish, products }: ComputeWish): Promise<StartedBackend> {
+  const requested = wish === "auto" ? {} : { requested: wish };
+  const { backend, passedOver } = await chooseBackend({ ...requested, products });
   const { name, version, devices, isGpu } = backend;
   const statement = {
     name,

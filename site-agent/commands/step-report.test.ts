@@ -85,7 +85,8 @@ t.test("a plan file and a study are not asked about together, and no plan is no 
     remark: () => {},
   };
   const both = { split: "last-fifth", plan: "plan.json", study: "organs" };
-  await t.rejects(checkSite(both, startBackend, context), { code: "usage.plan-and-study" });
+  const report = async () => stepReport(estimate, 0);
+  await t.rejects(checkSite(both, startBackend, context, report), { code: "usage.plan-and-study" });
   const { reason, text } = await checked(t, 512 * MiB, true, { no: "plan" });
   t.equal(reason, "refused");
   t.match(JSON.parse(text), { plan: { fault: "plan.no-file" } });
@@ -94,5 +95,8 @@ t.test("a plan file and a study are not asked about together, and no plan is no 
 
 t.test("a process that cannot estimate says why", async (t) => {
   const unknown = { ...plan, recipe: { ...plan.recipe, version: 99 } };
-  await t.rejects(estimateInChild("wasm", unknown), { code: "estimate.unavailable", message: /RecipeError/ });
+  await t.rejects(estimateInChild({ backend: "wasm" }, unknown), {
+    code: "estimate.unavailable",
+    message: /RecipeError/,
+  });
 });

@@ -3,6 +3,7 @@
 
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import { GPU_BACKENDS } from "../backend/backend-report.ts";
+import type { ProductFormat } from "../backend/graph/compiled-graph.ts";
 import {
   boundText,
   exceededBounds,
@@ -20,13 +21,15 @@ export type StepReport = StepEstimate & {
 
 export type StepReporter = (backend: string, plan: StudyPlan) => Promise<StepReport>;
 
-/** @throws EstimateError `estimate.unavailable` */
-export const measuredStep: StepReporter = async (backend, plan) => {
-  const { estimateInChild } = await import("../estimate/estimate-in-child.ts");
-  // Before the estimate's own process takes some of it.
-  const availableBytes = process.availableMemory();
-  return stepReport(await estimateInChild(backend, plan), availableBytes);
-};
+/** It throws EstimateError `estimate.unavailable`. @param products of graphs */
+export function measuredStep(products: ProductFormat): StepReporter {
+  return async (backend, plan) => {
+    const { estimateInChild } = await import("../estimate/estimate-in-child.ts");
+    // Before the estimate's own process takes some of it.
+    const availableBytes = process.availableMemory();
+    return stepReport(await estimateInChild({ backend, products }, plan), availableBytes);
+  };
+}
 
 export function stepReport(estimate: StepEstimate, availableBytes: number): StepReport {
   return { ...estimate, availableBytes, exceeded: exceededBounds(estimate, availableBytes) };

@@ -5,13 +5,13 @@ import { elementCount, type ParameterSpec } from "@consilium/shared/model/parame
 import { BackendStatement } from "@consilium/shared/protocol/documents.ts";
 import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
-import type { BackendWish } from "../config.ts";
+import type { ComputeWish } from "../config.ts";
 import type { ComputeTask, Scored, Trained, TrainingTask } from "./compute.ts";
 
 const closed = { additionalProperties: false } as const;
 
 /** Given to the process when it is started, as JSON. */
-export type ComputeSettings = { readonly backend: BackendWish; readonly preparedBytesMax: number };
+export type ComputeSettings = ComputeWish & { readonly preparedBytesMax: number };
 
 export type ToCompute =
   | { readonly kind: "train"; readonly task: TrainingTask }

@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import { Type } from "typebox";
 import { Value } from "typebox/value";
+import type { ProductFormat } from "../backend/graph/compiled-graph.ts";
 import { EstimateError } from "./estimate-error.ts";
 import { StepEstimate } from "./step-estimate.ts";
 
@@ -16,12 +17,12 @@ const PROGRAM = fileURLToPath(new URL("./measure-step.ts", import.meta.url));
 /** On a busy machine time passes faster than the processor's. */
 const TIME_LIMIT_MS = 180_000;
 
-/**
- * @param backend the name of one that starts here
- * @throws EstimateError `estimate.unavailable`
- */
-export async function estimateInChild(backend: string, plan: StudyPlan): Promise<StepEstimate> {
-  const message = await answerOf(backend, plan);
+/** The name of a backend that starts here, and in what its graphs are to multiply. */
+type EstimatedOn = { readonly backend: string; readonly products?: ProductFormat };
+
+/** @throws EstimateError `estimate.unavailable` */
+export async function estimateInChild(on: EstimatedOn, plan: StudyPlan): Promise<StepEstimate> {
+  const message = await answerOf(on, plan);
   if (Value.Check(StepEstimate, message)) return message;
   const reason = Value.Check(Unavailable, message)
     ? message.unavailable
@@ -29,9 +30,9 @@ export async function estimateInChild(backend: string, plan: StudyPlan): Promise
   throw new EstimateError("estimate.unavailable", reason);
 }
 
-function answerOf(backend: string, plan: StudyPlan): Promise<unknown> {
+function answerOf({ backend, products = "float32" }: EstimatedOn, plan: StudyPlan): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const child = fork(PROGRAM, [backend], {
+    const child = fork(PROGRAM, [backend, products], {
       // The loader is named because the parent may have been started in a way that its options do not show.
       execArgv: ["--import", import.meta.resolve("tsx")],
       stdio: ["ignore", "ignore", "ignore", "ipc"],

@@ -6,6 +6,7 @@ import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import { Value } from "typebox/value";
 import { BACKEND_NAMES } from "../backend/backend-report.ts";
+import { tryBfloat16 } from "../backend/graph/product-format.ts";
 import { startBackend } from "../backend/start-backend.ts";
 import { EstimateError } from "./estimate-error.ts";
 import { estimateStep } from "./step-estimate.ts";
@@ -25,6 +26,7 @@ async function answer(message: unknown): Promise<object> {
   try {
     const plan = Value.Parse(StudyPlan, message);
     const { isGpu } = await startBackend(name);
+    if (process.argv[3] === "bfloat16") tryBfloat16();
     return await estimateStep(name, plan, {
       seconds: isGpu ? passedSeconds : processorSeconds,
       residentBytes: () => process.memoryUsage.rss(),

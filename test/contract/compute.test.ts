@@ -14,7 +14,7 @@ import { tinyStudy } from "../support/tiny-study.ts";
 import { type ComputeMaterial, computeContract, trainingOf } from "./compute.ts";
 
 const { plan, weights } = tinyStudy({ key: generateSigningKey(), origin: "consilium.test/compute" });
-const settings = { backend: "wasm", preparedBytesMax: 2 ** 30 } as const;
+const settings = { backend: "wasm", products: "float32", preparedBytesMax: 2 ** 30 } as const;
 const program = fileURLToPath(new URL("../../site-agent/commands/compute-child.ts", import.meta.url));
 const never = new AbortController().signal;
 const hear = (): void => {};
@@ -45,7 +45,7 @@ const task = trainingOf({ plan, weights, folder: "/nowhere", empty: "/nowhere" }
 t.test("computing in this process keeps the contract", async (t) => {
   const compute = new LocalCompute({
     ...settings,
-    startBackend: () => startChosenBackend("wasm"),
+    startBackend: () => startChosenBackend({ backend: "wasm", products: "float32" }),
     nowMs: () => performance.now(),
   });
   await computeContract(t, compute, await material(t));

@@ -7,10 +7,7 @@ import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { tf } from "../tensors.ts";
 import { type CompiledGraph, type GraphCompiler, RecordingError } from "./compiled-graph.ts";
 import { graphCompiler } from "./graph-compiler.ts";
-import { largestError } from "./largest-error.ts";
 
-/** Relative L2 error of a tensor; where a value lies within rounding of a kink, one element's slope flips. */
-const ERROR_MAX = 1e-3;
 /** Forms of inputs that are kept at once; the one that was not used for longest goes. */
 const FORMS_MAX = 8;
 
@@ -98,11 +95,9 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
   const compare = (graph: CompiledGraph, form: string, inputs: tf.NamedTensorMap): Outputs => {
     const expected = eagerly(inputs);
     const found = later.length === 0 ? graph.run(inputs) : graph.inHalves(inputs);
-    const error = largestError(expected, found);
+    const difference = graph.compare(expected, found);
     tf.dispose(found);
-    const isEqual = error <= ERROR_MAX;
-    graph.noteComparison(isEqual);
-    if (!isEqual) giveUp(form, "graph.differs", `relative L2 error ${error.toExponential(1)}`);
+    if (difference !== null) giveUp(form, "graph.differs", difference);
     return expected;
   };
 

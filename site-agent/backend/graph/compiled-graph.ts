@@ -2,11 +2,15 @@
 
 import type { tf } from "../tensors.ts";
 
+/** Of the numbers that products multiply; their sums, and everything else, are float32. */
+export const PRODUCT_FORMATS = ["float32", "bfloat16"] as const;
+export type ProductFormat = (typeof PRODUCT_FORMATS)[number];
+
 export type CompiledGraph = {
   /** It has given what eager execution gives, often enough. */
   readonly isTrusted: boolean;
-  /** Whether one more call gave what eager execution gives. */
-  noteComparison(isEqual: boolean): void;
+  /** How far one more call of it was from eager execution; null where it was no further than it may be. */
+  compare(expected: tf.NamedTensorMap, found: tf.NamedTensorMap): string | null;
   run(inputs: tf.NamedTensorMap): tf.NamedTensorMap;
   /** The same, as `begin` and `finish` compute it. */
   inHalves(inputs: tf.NamedTensorMap): tf.NamedTensorMap;

@@ -4,6 +4,7 @@ import { tf } from "../tensors.ts";
 import type { GraphCompiler } from "./compiled-graph.ts";
 import { GraphSession } from "./graph-session.ts";
 import { type NativeBackend, nativeBackend } from "./native-backend.ts";
+import { productFormat } from "./product-format.ts";
 import { recordStep } from "./record-step.ts";
 
 /** A backend that is not TensorFlow's and brings its own compiler. */
@@ -25,7 +26,11 @@ export function runsGraphs(): boolean {
 function tensorFlowCompiler(backend: NativeBackend): GraphCompiler {
   return {
     record(inputs, later, compute) {
-      const { outputs, recorded } = recordStep(backend, inputs, later, compute);
+      const { outputs, recorded } = recordStep(
+        backend,
+        { inputs, later, format: productFormat(backend) },
+        compute,
+      );
       return { outputs, load: () => new GraphSession(backend, recorded) };
     },
   };

@@ -2,10 +2,16 @@
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { tf } from "../tensors.ts";
-import type { CompiledGraph } from "./compiled-graph.ts";
+import type { CompiledGraph, ProductFormat } from "./compiled-graph.ts";
+import { errorOfKinds, largestError } from "./largest-error.ts";
 import { DIFFERED, type LoadedGraph, loadedGraphs } from "./loaded-graphs.ts";
 import { isStillInJavaScript, type NativeBackend, ownedByTensorFlow } from "./native-backend.ts";
 import type { RecordedStep } from "./record-step.ts";
+
+/** Relative L2 error of a tensor; where a value lies within rounding of a kink, one element's slope flips. */
+const ERROR_MAX = 1e-3;
+/** The same of all tensors of a kind together, where products are rounded to 8 bits. */
+const NARROW_ERROR_MAX = 0.1;
 
 export class GraphSession implements CompiledGraph {
   readonly #backend: NativeBackend;
@@ -13,13 +19,15 @@ export class GraphSession implements CompiledGraph {
   readonly #inputs: RecordedStep["inputs"];
   readonly #outputs: RecordedStep["outputs"];
   readonly #halves: RecordedStep["halves"];
+  readonly #format: ProductFormat;
 
   /** @throws what TensorFlow says of a graph that it cannot load */
-  constructor(backend: NativeBackend, { savedModel, inputs, outputs, halves }: RecordedStep) {
+  constructor(backend: NativeBackend, { savedModel, inputs, outputs, halves, format }: RecordedStep) {
     this.#backend = backend;
     this.#inputs = inputs;
     this.#outputs = outputs;
     this.#halves = halves;
+    this.#format = format;
     this.#graph = loadedGraphs(backend).take(savedModel);
   }
 
@@ -27,8 +35,12 @@ export class GraphSession implements CompiledGraph {
     return this.#graph.comparisonsLeft === 0;
   }
 
-  noteComparison(isEqual: boolean): void {
+  compare(expected: tf.NamedTensorMap, found: tf.NamedTensorMap): string | null {
+    const isNarrow = this.#format === "bfloat16";
+    const error = isNarrow ? errorOfKinds(expected, found) : largestError(expected, found);
+    const isEqual = error <= (isNarrow ? NARROW_ERROR_MAX : ERROR_MAX);
     this.#graph.comparisonsLeft = isEqual ? this.#graph.comparisonsLeft - 1 : DIFFERED;
+    return isEqual ? null : `relative L2 error ${error.toExponential(1)}`;
   }
 
   run(inputs: tf.NamedTensorMap): tf.NamedTensorMap {

@@ -5,7 +5,15 @@
 import { ProtobufWriter } from "./protobuf-writer.ts";
 
 /** DataType of TensorFlow, as the addon numbers it too. */
-export const DATA_TYPES = { float32: 1, int32: 3, string: 7, complex64: 8, int64: 9, bool: 10 } as const;
+export const DATA_TYPES = {
+  float32: 1,
+  int32: 3,
+  string: 7,
+  complex64: 8,
+  int64: 9,
+  bool: 10,
+  bfloat16: 14,
+} as const;
 
 export type AttributeValue =
   | { readonly kind: "text"; readonly value: string }
@@ -49,6 +57,9 @@ type Wired = { readonly name: string; readonly operation: string; readonly input
 export class GraphWriter {
   readonly #nodes: ProtobufWriter[] = [];
   readonly #wiring: Wired[] = [];
+  /** Outputs as bfloat16, and back: no half can be given one, since no tensor of tfjs has that type. */
+  readonly #narrowOf = new Map<string, string>();
+  readonly #wideOf = new Map<string, string>();
 
   get nodeCount(): number {
     return this.#nodes.length;
@@ -63,6 +74,30 @@ export class GraphWriter {
     this.#nodes.push(node);
     this.#wiring.push({ name, operation, inputs });
     return name;
+  }
+
+  /**
+   * A product of float32 matrices that are rounded to bfloat16 before.
+   * @returns the name of the node that gives it as float32
+   */
+  narrowProduct(operation: string, inputs: readonly string[], attributes: Attributes): string {
+    const { bfloat16, float32 } = DATA_TYPES;
+    const rounded = inputs.map((input) => {
+      const known = this.#narrowOf.get(input) ?? `${this.#cast(input, float32, bfloat16)}:0`;
+      this.#narrowOf.set(input, known);
+      this.#wideOf.set(known, input);
+      return known;
+    });
+    const product = this.node(operation, rounded, { ...attributes, T: { kind: "type", value: bfloat16 } });
+    return this.#cast(`${product}:0`, bfloat16, float32);
+  }
+
+  #cast(input: string, from: number, to: number): string {
+    return this.node("Cast", [input], {
+      SrcT: { kind: "type", value: from },
+      DstT: { kind: "type", value: to },
+      Truncate: { kind: "boolean", value: false },
+    });
   }
 
   /**
@@ -85,7 +120,8 @@ export class GraphWriter {
       if (!wanted.has(name) || !isLater.has(name)) continue;
       for (const input of inputs) {
         wanted.add(nodeOf(input));
-        if (!isLater.has(nodeOf(input)) && !isGiven.has(nodeOf(input))) crossing.add(input);
+        const kept = this.#wideOf.get(input) ?? input;
+        if (!isLater.has(nodeOf(input)) && !isGiven.has(nodeOf(kept))) crossing.add(kept);
       }
     }
     return { first: outputs.filter((output) => !second.includes(output)), second, crossing: [...crossing] };

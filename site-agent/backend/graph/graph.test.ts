@@ -4,7 +4,7 @@ import { startBackend } from "../start-backend.ts";
 import { tf } from "../tensors.ts";
 import { type CompileWarning, compileStep } from "./compile-step.ts";
 import { DATA_TYPES, GraphWriter } from "./graph-writer.ts";
-import { largestError } from "./largest-error.ts";
+import { errorOfKinds, largestError } from "./largest-error.ts";
 import type { NativeBackend } from "./native-backend.ts";
 import { ProtobufWriter } from "./protobuf-writer.ts";
 import { recordStep } from "./record-step.ts";
@@ -114,13 +114,15 @@ t.test("a recording reads what was declared and what it made itself", (t) => {
   const { backend, fake, made, run } = fakeBackend();
   const x = made();
   const real = fake.binding;
-  const { recorded } = recordStep(backend, named({ x }), [], () => named({ y: run("Add", [x, made()]) }));
+  const { recorded } = recordStep(backend, { inputs: named({ x }) }, () =>
+    named({ y: run("Add", [x, made()]) }),
+  );
   t.equal(recorded.nodeCount, 3, "a placeholder, a constant and a sum");
   t.strictSame([...recorded.inputs], [["x", "Placeholder_0:0"]]);
   t.strictSame([...recorded.outputs], [["y", "Add_2:0"]]);
   t.equal(fake.binding, real, "the addon is itself again");
   t.notOk(Object.hasOwn(fake, "move") || Object.hasOwn(fake, "getInputTensorIds"));
-  const shared = recordStep(backend, named({ x }), [], () =>
+  const shared = recordStep(backend, { inputs: named({ x }) }, () =>
     named({ y: run("Add", [run("Mul", [x, made()]), made()]) }),
   );
   t.equal(shared.recorded.nodeCount, 4, "equal small constants are one");
@@ -133,7 +135,7 @@ t.test("a recording ends where it reads anything else", (t) => {
     const x = of.made();
     const real = of.fake.binding;
     try {
-      recordStep(of.backend, named({ x }), [], () => named({ y: compute(of, x) }));
+      recordStep(of.backend, { inputs: named({ x }) }, () => named({ y: compute(of, x) }));
       return "recorded";
     } catch (error) {
       t.equal(of.fake.binding, real, "the addon is itself again");
@@ -182,16 +184,18 @@ t.test("a recording ends where it reads anything else", (t) => {
 t.test("the error of two results is that of their worst tensor, and rounding is none", async (t) => {
   await tf.setBackend("cpu");
   const result = (values: number[], rest: number[] = [0, 0]) => ({
-    a: tf.tensor1d(values),
-    b: tf.tensor1d(rest),
+    "gradient a": tf.tensor1d(values),
+    "gradient b": tf.tensor1d(rest),
   });
   t.equal(largestError(result([3, 4]), result([3, 4])), 0);
   t.equal(largestError(result([3, 4]), result([3, 4.5])), 0.1);
   t.equal(largestError(result([3, 4], [1e-9, 0]), result([3, 4], [-1e-9, 0])), 0, "zero in exact arithmetic");
   t.ok(largestError(result([3, 4], [1, 0]), result([3, 4], [0, 0])) >= 1);
   t.equal(largestError(result([3, 4]), result([3, Number.NaN])), Number.POSITIVE_INFINITY);
-  t.equal(largestError(result([3, 4]), { a: tf.tensor1d([3, 4]) }), Number.POSITIVE_INFINITY);
+  t.equal(largestError(result([3, 4]), { "gradient a": tf.tensor1d([3, 4]) }), Number.POSITIVE_INFINITY);
   t.equal(largestError({ a: tf.tensor1d([1]) }, { a: tf.tensor2d([[1]]) }), Number.POSITIVE_INFINITY);
+  const moments = (second: number) => ({ "value a": tf.tensor1d([3]), "second a": tf.tensor1d([second]) });
+  t.ok(largestError(moments(1e-9), moments(2e-9)) >= 1, "small beside another kind is not zero");
 });
 
 t.test("without TensorFlow a step runs as it is", async (t) => {
@@ -211,6 +215,35 @@ t.test("without TensorFlow a step runs as it is", async (t) => {
   tf.dispose([x, y]);
   t.equal(tf.memory().numTensors, before);
   t.equal(calls, 1);
+});
+
+t.test("the error of kinds is that of all tensors of one together", async (t) => {
+  await tf.setBackend("cpu");
+  const result = (a: number[], b: number[]) => ({
+    "gradient a": tf.tensor1d(a),
+    "gradient b": tf.tensor1d(b),
+  });
+  t.equal(errorOfKinds(result([3, 0], [0, 4]), result([3, 0], [0, 4])), 0);
+  t.equal(errorOfKinds(result([3, 0], [0, 4]), result([3, 0], [3, 4])), 0.6);
+  const kinds = (loss: number) => ({ ...result([3, 0], [0, 4]), loss: tf.scalar(loss) });
+  t.equal(errorOfKinds(kinds(1), kinds(2)), 1, "each kind by itself");
+  t.equal(errorOfKinds(kinds(Number.NaN), kinds(1)), Number.POSITIVE_INFINITY);
+  t.equal(errorOfKinds(kinds(0), kinds(1)), Number.POSITIVE_INFINITY);
+  t.equal(errorOfKinds(kinds(1), result([3, 0], [0, 4])), Number.POSITIVE_INFINITY);
+});
+
+t.test("what is rounded for a product does not cross from one half to the other", (t) => {
+  const graph = new GraphWriter();
+  const float = DATA_TYPES.float32;
+  const [x, late] = [graph.placeholder(float, [2, 2]), graph.placeholder(float, [2, 2])];
+  const early = `${graph.node("Exp", [x], {})}:0`;
+  const square = `${graph.narrowProduct("MatMul", [early, early], {})}:0`;
+  const product = `${graph.narrowProduct("MatMul", [early, late], {})}:0`;
+  const halves = graph.halves([late], [square, product]);
+  t.strictSame(halves, { first: [square], second: [product], crossing: [early] });
+  const [given, exponential, rounded, products, backAgain] = [2, 1, 2, 2, 2];
+  t.equal(graph.nodeCount, given + exponential + rounded + products + backAgain, "each is rounded once");
+  t.end();
 });
 
 const native = await startBackend("tfjs-node").then(

@@ -3,7 +3,7 @@
 // what the computation itself made of constants; anything else that it touches ends the recording.
 
 import { tf } from "../tensors.ts";
-import { RecordingError } from "./compiled-graph.ts";
+import { type ProductFormat, RecordingError } from "./compiled-graph.ts";
 import { type AttributeValue, DATA_TYPES, type GraphHalves, GraphWriter } from "./graph-writer.ts";
 import {
   isStillInJavaScript,
@@ -19,21 +19,31 @@ export type RecordedStep = {
   readonly outputs: ReadonlyMap<string, string>;
   readonly halves: GraphHalves;
   readonly nodeCount: number;
+  readonly format: ProductFormat;
 };
+
+/** Of TensorFlow's operations, those that multiply matrices. */
+const PRODUCTS = ["MatMul", "BatchMatMul", "BatchMatMulV2"];
 
 /** Constants up to this size are one node however often they are made. */
 const SHARED_NUMBERS_MAX = 64;
 
+export type Recordable = {
+  /** Every tensor that the computation reads and did not make itself. */
+  readonly inputs: tf.NamedTensorMap;
+  /** Names of those that the second half alone has. */
+  readonly later?: readonly string[];
+  /** Of products in the graph; the recording itself is carried out as it is. */
+  readonly format?: ProductFormat;
+};
+
 /**
- * @param inputs every tensor that the computation reads and did not make itself
- * @param later  names of those that the second half alone has
  * @returns what the computation gave, and its graph
  * @throws RecordingError where it reads another tensor, or reads numbers back on the way
  */
 export function recordStep<Outputs extends tf.NamedTensorMap>(
   backend: NativeBackend,
-  inputs: tf.NamedTensorMap,
-  later: readonly string[],
+  { inputs, later = [], format = "float32" }: Recordable,
   compute: () => Outputs,
 ): { readonly outputs: Outputs; readonly recorded: RecordedStep } {
   const graph = new GraphWriter();
@@ -45,7 +55,7 @@ export function recordStep<Outputs extends tf.NamedTensorMap>(
     names.set(idOf(backend, tensor), output);
     inputNames.set(name, output);
   }
-  const outputs = whileRecording(backend, { graph, names }, compute);
+  const outputs = whileRecording(backend, { graph, names, format }, compute);
   const outputNames = new Map(
     Object.entries(outputs).map(([name, tensor]) => [name, nameOf(idOf(backend, tensor), names, name)]),
   );
@@ -55,12 +65,16 @@ export function recordStep<Outputs extends tf.NamedTensorMap>(
       later.flatMap((name) => inputNames.get(name) ?? []),
       [...outputNames.values()],
     ),
-    nodeCount: graph.nodeCount,
+    ...{ nodeCount: graph.nodeCount, format },
   };
   return { outputs, recorded };
 }
 
-type Recording = { readonly graph: GraphWriter; readonly names: Map<number, string> };
+type Recording = {
+  readonly graph: GraphWriter;
+  readonly names: Map<number, string>;
+  readonly format: ProductFormat;
+};
 
 /** The addon, and what is called on it, are replaced for as long as the computation runs. */
 function whileRecording<T>(backend: NativeBackend, recording: Recording, compute: () => T): T {
@@ -92,7 +106,7 @@ function whileRecording<T>(backend: NativeBackend, recording: Recording, compute
   }
 }
 
-function recordingBinding(binding: NativeBinding, { graph, names }: Recording): NativeBinding {
+function recordingBinding(binding: NativeBinding, { graph, names, format }: Recording): NativeBinding {
   const constants = new Map<string, string>();
   const constantOf = (shape: readonly number[], type: number, values: ArrayLike<number>): string => {
     const made = (): string => graph.constant({ type, shape, bytes: bytesOf(type, values) });
@@ -114,7 +128,10 @@ function recordingBinding(binding: NativeBinding, { graph, names }: Recording): 
         (attribute) => [attribute.name, attributeOf(binding, attribute, operation)] as const,
       );
       const outputs = binding.executeOp(operation, attributes, inputs, outputCount);
-      const node = graph.node(operation, inputNames, Object.fromEntries(own));
+      const isNarrow = format === "bfloat16" && PRODUCTS.includes(operation);
+      const node = isNarrow
+        ? graph.narrowProduct(operation, inputNames, Object.fromEntries(own))
+        : graph.node(operation, inputNames, Object.fromEntries(own));
       outputs.forEach(({ id }, index) => {
         names.set(id, `${node}:${index}`);
       });

@@ -36,10 +36,8 @@ export async function measuredSteps(backend: BackendName, plan: StudyPlan): Prom
 
 const CHILD = "--measure-steps";
 
-/** Real steps on drawn images in which every organ shows, as the rehearsal's do, under noise. */
-async function realSteps(backend: BackendName, plan: StudyPlan): Promise<Measured> {
-  await startBackend(backend);
-  const warmUps = runsGraphs() ? GRAPH_WARM_UPS : WARM_UPS;
+/** Trains a plan on drawn images in which every organ shows, as the rehearsal's do, under noise. */
+export async function trainDrawn(plan: StudyPlan, onStep: (step: number) => void): Promise<void> {
   const architecture = findArchitecture(plan.recipe);
   const base = architecture?.initialWeights(plan.recipe.config, 1) ?? new Map();
   const prng = Prng.labelled(1, "noise");
@@ -53,10 +51,15 @@ async function realSteps(backend: BackendName, plan: StudyPlan): Promise<Measure
     ...{ batchSize: plan.training.batchSize, seed: 1 },
     view: clipView({ preprocessing: plan.preprocessing, ...plan.training }),
   });
+  await trainBatches({ parameters: model.parameters, plan: plan.training, onStep }, objective);
+}
+
+async function realSteps(backend: BackendName, plan: StudyPlan): Promise<Measured> {
+  await startBackend(backend);
+  const warmUps = runsGraphs() ? GRAPH_WARM_UPS : WARM_UPS;
   const marks = [processorSeconds()];
-  const onStep = () => void marks.push(processorSeconds());
   const training = { ...plan.training, stepsPerRound: warmUps + plan.training.stepsPerRound };
-  await trainBatches({ parameters: model.parameters, plan: training, onStep }, objective);
+  await trainDrawn({ ...plan, training }, () => void marks.push(processorSeconds()));
   const steps = marks.slice(1).map((mark, index) => mark - (marks[index] ?? mark));
   const warm = steps.slice(warmUps).sort((a, b) => a - b);
   const [firstSeconds = Number.NaN] = steps;

@@ -38,6 +38,8 @@ const TOGETHER_BYTES_MAX = 64 * 2 ** 20;
 const GUESSED_FLOPS_PER_SECOND = 1e10;
 const GUESSED_BYTES_PER_SECOND = 2e9;
 const CALL_SECONDS = 5e-6;
+/** What was too short for the clock is not free. */
+const PACE_MIN = 0.01;
 
 type Item = CountedCall & {
   readonly work: KernelWork;
@@ -47,8 +49,8 @@ type Item = CountedCall & {
 /** A way of timing. */
 type Way = {
   alone(call: KernelCall): Promise<number>;
-  /** Of each. */
-  together(items: readonly Item[]): Promise<number[]>;
+  /** Of each. @param expected of each, for a way that can tell only what all take */
+  together(calls: readonly KernelCall[], expected: readonly number[]): Promise<number[]>;
   /** How often a call is made, one that is timed alone and one of several. */
   readonly callsAlone: number;
   readonly callsTogether: number;
@@ -126,10 +128,7 @@ function oneByOne({ callSeconds }: TimingLimits, seconds: () => number): Way {
   return {
     ...{ callsAlone: 2, callsTogether: 6 },
     alone: async (call) => own(await timeCall(call, seconds)),
-    together: async (items) => {
-      const calls = items.map(({ call }) => call);
-      return (await timeInTurns(calls, seconds)).map(own);
-    },
+    together: async (calls) => (await timeInTurns(calls, seconds)).map(own),
   };
 }
 
@@ -137,11 +136,10 @@ function inGraphs(overhead: GraphOverhead, seconds: () => number): Way {
   return {
     ...{ callsAlone: 4, callsTogether: 7 },
     alone: async (call) => timeInGraph([call], overhead, seconds),
-    together: async (items) => {
-      const calls = items.map(({ call }) => call);
+    together: async (calls, expected) => {
       const all = timeInGraph(calls, overhead, seconds);
-      const guess = items.reduce((sum, item) => sum + item.guess, 0);
-      return items.map((item) => (all * item.guess) / guess);
+      const sum = expected.reduce((total, one) => total + one, 0);
+      return expected.map((one) => (all * one) / sum);
     },
   };
 }
@@ -181,7 +179,9 @@ class Timing {
   async timeTogether(items: readonly Item[]): Promise<void> {
     for (const group of groups(items)) {
       if (!this.#fits(group, this.#way.callsTogether)) continue;
-      const taken = await this.#way.together(group);
+      const calls = group.map(({ call }) => call);
+      const expected = group.map((item) => item.guess * this.#earlier.of(item));
+      const taken = await this.#way.together(calls, expected);
       for (const [index, item] of group.entries()) this.#learn(item, taken[index] ?? 0);
     }
   }
@@ -251,7 +251,7 @@ class Pace {
   of(item: Item): number {
     for (const key of keysOf(item)) {
       const sums = this.#sums.get(key);
-      if (sums) return sums.seconds / sums.guess;
+      if (sums) return Math.max(PACE_MIN, sums.seconds / sums.guess);
     }
     return 1;
   }

@@ -51,7 +51,7 @@ const FLOAT_BYTES = 4;
  * regions that it never gives back, and its convolutions turn what they read and write into an order of their own.
  */
 const GRAPH_NODE_BYTES = 26_000;
-const TENSORFLOW_ROOM = 1.4;
+const TENSORFLOW_ROOM = 1.5;
 
 /**
  * The backend must have been started in this process.

@@ -6,7 +6,7 @@ import type { CountedCall, CountedCalls, KernelCall } from "./kernel-call.ts";
 import { SHARING_KERNELS } from "./kernel-outputs.ts";
 import { type KernelWork, kernelWork } from "./kernel-work.ts";
 import { timeCall, timeInTurns } from "./time-call.ts";
-import { type GraphOverhead, timeInGraph } from "./time-in-graphs.ts";
+import { callsInGraph, type GraphOverhead, timeInGraph } from "./time-in-graphs.ts";
 
 export type TimingLimits = {
   /** All timing together, in the seconds of the clock. */
@@ -29,9 +29,10 @@ export type KernelTimes = {
 const WARM_UP_SHARE = 0.2;
 /** Of the time limit, for calls outside of graphs where most are in them. */
 const OUTSIDE_SHARE = 0.25;
-/** Calls below this are timed together, and in graphs those that take less than this share. */
+/** Calls below this are timed together, and in graphs those that take less than this share or time. */
 const SHORT_SECONDS = 5e-4;
 const MINOR_SHARE = 1 / 500;
+const ALONE_SECONDS_MIN = 1e-3;
 const TOGETHER_CALLS_MAX = 256;
 const TOGETHER_BYTES_MAX = 64 * 2 ** 20;
 /** Rates that order the calls before anything was timed. */
@@ -51,9 +52,11 @@ type Way = {
   alone(call: KernelCall): Promise<number>;
   /** Of each. @param expected of each, for a way that can tell only what all take */
   together(calls: readonly KernelCall[], expected: readonly number[]): Promise<number[]>;
-  /** How often a call is made, one that is timed alone and one of several. */
-  readonly callsAlone: number;
-  readonly callsTogether: number;
+  /** How often a call is made that takes so long, and how often several that do so together. */
+  readonly callsAlone: (seconds: number) => number;
+  readonly callsTogether: (seconds: number) => number;
+  /** A slower one is that of small calls alone, and says nothing of how long a large one may take. */
+  readonly paceMax: number;
 };
 
 /** @param seconds a clock: of the processor for backends that compute in this process */
@@ -81,8 +84,13 @@ export async function timeKernels(
     const timing = new Timing(limits, seconds, start + secondsMax, inGraphs(graphOverhead, seconds));
     await timing.timeAlone(cheapest(inside));
     const all = inside.reduce((sum, item) => sum + timing.expected(item), 0);
-    // A graph of its own for each would cost more than most calls are worth.
-    times.push(await timedInTwo(inside, timing, (item) => timing.expected(item) < MINOR_SHARE * all));
+    // A graph of its own for each would cost more than most calls are worth, and tell little of short ones.
+    const isMinor = (item: Item): boolean =>
+      timing.expected(item) < Math.max(MINOR_SHARE * all, item.count * ALONE_SECONDS_MIN);
+    const minor = inside.filter((item) => isMinor(item) && item.work.bytes < TOGETHER_BYTES_MAX);
+    await timing.timeAlone(inside.filter((item) => !minor.includes(item)));
+    await timing.timeTogether(minor);
+    times.push(added(inside, timing));
   }
   return joined(times);
 }
@@ -102,18 +110,11 @@ async function timedOutside(
   // Engines compile a kernel well only after it has run for a while.
   await warmUp.timeAlone(items);
   const timing = new Timing(limits, seconds, end, way, warmUp.pace);
-  return timedInTwo(items, timing, (item) => timing.expected(item) < item.count * SHORT_SECONDS);
-}
-
-/** Some calls together, and then the others alone. */
-async function timedInTwo(
-  items: readonly Item[],
-  timing: Timing,
-  isMinor: (item: Item) => boolean,
-): Promise<KernelTimes> {
-  const minor = items.filter((item) => isMinor(item) && item.work.bytes < TOGETHER_BYTES_MAX);
-  await timing.timeTogether(minor);
-  await timing.timeAlone(items.filter((item) => !minor.includes(item)));
+  const short = items.filter(
+    (item) => timing.expected(item) < item.count * SHORT_SECONDS && item.work.bytes < TOGETHER_BYTES_MAX,
+  );
+  await timing.timeTogether(short);
+  await timing.timeAlone(items.filter((item) => !short.includes(item)));
   return added(items, timing);
 }
 
@@ -126,7 +127,7 @@ function joined(times: readonly KernelTimes[]): KernelTimes {
 function oneByOne({ callSeconds }: TimingLimits, seconds: () => number): Way {
   const own = (taken: number): number => Math.max(0, taken - callSeconds);
   return {
-    ...{ callsAlone: 2, callsTogether: 6 },
+    ...{ callsAlone: () => 2, callsTogether: () => 6, paceMax: Number.POSITIVE_INFINITY },
     alone: async (call) => own(await timeCall(call, seconds)),
     together: async (calls) => (await timeInTurns(calls, seconds)).map(own),
   };
@@ -134,7 +135,7 @@ function oneByOne({ callSeconds }: TimingLimits, seconds: () => number): Way {
 
 function inGraphs(overhead: GraphOverhead, seconds: () => number): Way {
   return {
-    ...{ callsAlone: 4, callsTogether: 7 },
+    ...{ callsAlone: callsInGraph, callsTogether: callsInGraph, paceMax: 1 },
     alone: async (call) => timeInGraph([call], overhead, seconds),
     together: async (calls, expected) => {
       const all = timeInGraph(calls, overhead, seconds);
@@ -186,9 +187,12 @@ class Timing {
     }
   }
 
-  #fits(items: readonly Item[], times: number): boolean {
-    const expected = items.reduce((sum, item) => sum + times * item.guess * this.#earlier.of(item), 0);
-    return expected <= this.#end - this.#seconds();
+  #fits(items: readonly Item[], times: (seconds: number) => number): boolean {
+    const expected = items.reduce(
+      (sum, item) => sum + item.guess * Math.min(this.#way.paceMax, this.#earlier.of(item)),
+      0,
+    );
+    return times(expected) * expected <= this.#end - this.#seconds();
   }
 
   #learn(item: Item, seconds: number): void {

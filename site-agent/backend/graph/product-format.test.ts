@@ -6,6 +6,17 @@ import { type CompileWarning, compileStep } from "./compile-step.ts";
 import { largestError } from "./largest-error.ts";
 import { tryBfloat16 } from "./product-format.ts";
 
+const native = await startBackend("tfjs-node").then(
+  () => true,
+  () => false,
+);
+const tensorsBefore = native ? tf.memory().numTensors : 0;
+const trial = native ? tryBfloat16() : null;
+const skip =
+  trial === null
+    ? "@tensorflow/tfjs-node is not installed here"
+    : !trial.isUsed && `products in bfloat16 are not usable here: ${trial.reason}`;
+
 t.test("a backend without graphs keeps float32, and says so", async (t) => {
   await startBackend("cpu");
   t.strictSame(tryBfloat16(), { isUsed: false, reason: "only TensorFlow has them" });
@@ -13,16 +24,6 @@ t.test("a backend without graphs keeps float32, and says so", async (t) => {
   t.notMatch(backend.version, /bfloat16/);
   t.strictSame(passedOver, [{ name: "products in bfloat16", reason: "only TensorFlow has them" }]);
 });
-
-const native = await startBackend("tfjs-node").then(
-  () => true,
-  () => false,
-);
-const trial = native ? tryBfloat16() : null;
-const skip =
-  trial === null
-    ? "@tensorflow/tfjs-node is not installed here"
-    : !trial.isUsed && `products in bfloat16 are not usable here: ${trial.reason}`;
 
 const inputs = (step: number): tf.NamedTensorMap => ({
   x: tf.randomNormal([64, 96], 0, 1, "float32", 2 * step + 1),
@@ -36,6 +37,11 @@ const compute = ({ x, late }: tf.NamedTensorMap): tf.NamedTensorMap => {
   };
 };
 const CALLS = 8;
+
+t.test("trying leaves nothing behind", { skip: trial === null && skip }, (t) => {
+  t.equal(tf.memory().numTensors, tensorsBefore);
+  t.end();
+});
 
 t.test("graphs multiply in bfloat16, whole and in halves, as far off as that is", { skip }, async (t) => {
   await tf.setBackend("tensorflow");

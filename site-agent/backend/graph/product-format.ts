@@ -32,11 +32,12 @@ export function productFormat(backend: NativeBackend): ProductFormat {
 export function tryBfloat16(): FormatTrial {
   const backend = nativeBackend();
   if (!backend) return { isUsed: false, reason: "only TensorFlow has them" };
-  const trial = tried(backend);
+  const trial = tf.tidy(() => tried(backend));
   if (trial.isUsed) narrowed.add(backend);
   return trial;
 }
 
+/** What it makes belongs to the scope around it. */
 function tried(backend: NativeBackend): FormatTrial {
   const [rows, inner, columns] = TRIED;
   const inputs = {
@@ -47,7 +48,6 @@ function tried(backend: NativeBackend): FormatTrial {
     const [wide, narrow] = PRODUCT_FORMATS.map((format) => productOf(backend, inputs, format));
     const [exact, rounded] = [expectDefined(wide, "float32"), expectDefined(narrow, "bfloat16")];
     const error = largestError({ product: exact.product }, { product: rounded.product });
-    tf.dispose([exact.product, rounded.product]);
     if (!(error <= ERROR_MAX))
       return { isUsed: false, reason: `their relative error is ${error.toExponential(1)}` };
     const gain = exact.seconds / rounded.seconds;
@@ -56,8 +56,6 @@ function tried(backend: NativeBackend): FormatTrial {
     return { isUsed: true, error, gain };
   } catch {
     return { isUsed: false, reason: "TensorFlow has none for this device" };
-  } finally {
-    tf.dispose(inputs);
   }
 }
 
@@ -68,8 +66,7 @@ function productOf(backend: NativeBackend, inputs: tf.NamedTensorMap, format: Pr
   const multiply = (): tf.NamedTensorMap => ({
     product: tf.matMul(expectDefined(inputs["a"], "a"), expectDefined(inputs["b"], "b")),
   });
-  const { outputs, recorded } = recordStep(backend, { inputs, format }, multiply);
-  tf.dispose(outputs);
+  const { recorded } = recordStep(backend, { inputs, format }, multiply);
   const graph = new GraphSession(backend, recorded);
   try {
     const run = (): Product => {

@@ -2,17 +2,17 @@
 // of many steps and at their end, behind a full collection of JavaScript's garbage each. Prints JSON; growth is a share.
 // npm run bench -- steady-steps [--backend NAME] [--steps N] [PLAN...]
 
-import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
-import { BACKEND_NAMES, type BackendName } from "../site-agent/backend/backend-report.ts";
+import type { BackendName } from "../site-agent/backend/backend-report.ts";
 import { startBackend } from "../site-agent/backend/start-backend.ts";
 import { tf } from "../site-agent/backend/tensors.ts";
 import { installTrainingKernels } from "../site-agent/backend/wasm-kernels/install.ts";
 import { answerOfChild } from "./steps/answer-of-child.ts";
+import { backendNamed, machine } from "./steps/machine.ts";
 import { refinedPlan, unetPlan } from "./steps/plans.ts";
 import { trainDrawn } from "./steps/real-steps.ts";
 
@@ -69,10 +69,7 @@ const { values, positionals } = parseArgs({
   },
   allowPositionals: true,
 });
-const backend = expectDefined(
-  BACKEND_NAMES.find((name) => name === values.backend),
-  `--backend: one of ${BACKEND_NAMES.join(", ")}`,
-);
+const backend = backendNamed(values.backend);
 const steps = Number(values.steps);
 if (process.send && values.train !== undefined) {
   process.send(await samples(backend, expectDefined(PLANS[values.train], values.train)(), steps));
@@ -87,7 +84,5 @@ if (process.send && values.train !== undefined) {
     console.error(JSON.stringify(result));
     results.push(result);
   }
-  const [processor] = cpus();
-  const machine = { processor: processor?.model, processors: cpus().length, node: process.version };
-  console.log(JSON.stringify({ machine, backend, steps, results }, undefined, 2));
+  console.log(JSON.stringify({ machine: machine(), backend, steps, results }, undefined, 2));
 }

@@ -3,12 +3,11 @@
 // processor's, memory is the most that was ever resident.
 // npm run bench -- step-estimate [--backend NAME] [PLAN...]
 
-import { cpus } from "node:os";
 import { parseArgs } from "node:util";
-import { expectDefined } from "@consilium/shared/base/assert.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
-import { BACKEND_NAMES, type BackendName } from "../site-agent/backend/backend-report.ts";
+import type { BackendName } from "../site-agent/backend/backend-report.ts";
 import { estimateInChild } from "../site-agent/estimate/estimate-in-child.ts";
+import { backendNamed, machine } from "./steps/machine.ts";
 import { refinedPlan, SLICES_OF_TWO, unetPlan } from "./steps/plans.ts";
 import { measuredSteps } from "./steps/real-steps.ts";
 
@@ -60,10 +59,7 @@ const { values, positionals: wanted } = parseArgs({
   options: { backend: { type: "string", default: "wasm" } },
   allowPositionals: true,
 });
-const backend = expectDefined(
-  BACKEND_NAMES.find((name) => name === values.backend),
-  `--backend: one of ${BACKEND_NAMES.join(", ")}`,
-);
+const backend = backendNamed(values.backend);
 const results: object[] = [];
 for (const [name, plan] of Object.entries(PLANS)) {
   if (wanted.length > 0 && !wanted.includes(name)) continue;
@@ -71,6 +67,4 @@ for (const [name, plan] of Object.entries(PLANS)) {
   console.error(JSON.stringify(result));
   results.push(result);
 }
-const [processor] = cpus();
-const machine = { processor: processor?.model, processors: cpus().length, node: process.version };
-console.log(JSON.stringify({ machine, backend, results }, undefined, 2));
+console.log(JSON.stringify({ machine: machine(), backend, results }, undefined, 2));

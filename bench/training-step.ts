@@ -2,7 +2,6 @@
 // same process. Prints one JSON document; times are processor seconds, so that a busy machine disturbs them little.
 // node --import tsx bench/training-step.ts
 
-import { cpus } from "node:os";
 import { Prng } from "@consilium/shared/base/prng.ts";
 import { parameterCount } from "@consilium/shared/model/parameter-manifest.ts";
 import {
@@ -23,6 +22,7 @@ import { Optimiser, trainStep } from "../site-agent/training/optimiser.ts";
 import { compiledGradients } from "../site-agent/training/slice-objective.ts";
 import { batchTensors } from "../site-agent/training/training-slice.ts";
 import { answerOfChild } from "./steps/answer-of-child.ts";
+import { machine } from "./steps/machine.ts";
 import { unetConfig } from "./steps/plans.ts";
 
 /** `tfjs-node` runs compiled steps, as training does; `tfjs-node-eager` every operation by itself. */
@@ -181,7 +181,5 @@ if (process.send && requested) {
 } else {
   const results: unknown[] = [];
   for (const variant of VARIANTS) results.push(await measureInChild(variant));
-  const [processor] = cpus();
-  const machine = { processor: processor?.model, processors: cpus().length, node: process.version };
-  console.log(JSON.stringify({ machine, results }, undefined, 2));
+  console.log(JSON.stringify({ machine: machine(), results }, undefined, 2));
 }

@@ -7,9 +7,9 @@ import { BACKEND_NAMES } from "./backend/backend-report.ts";
 import { PRODUCT_FORMATS, type ProductFormat } from "./backend/graph/compiled-graph.ts";
 
 const logLevels = ["silent", "fatal", "error", "warn", "info", "debug"] as const;
-const backends = ["auto", ...BACKEND_NAMES] as const;
+export const BACKEND_WISHES = ["auto", ...BACKEND_NAMES] as const;
 
-export type BackendWish = (typeof backends)[number];
+type BackendWish = (typeof BACKEND_WISHES)[number];
 
 /** With what a site computes. */
 export type ComputeWish = { readonly backend: BackendWish; readonly products: ProductFormat };
@@ -28,22 +28,10 @@ export function readConfig(entries: Entries): SiteConfig {
   const config: SiteConfig = Object.freeze({
     home: read.text("CONSILIUM_HOME", "./site"),
     logLevel: read.oneOf("CONSILIUM_LOG", "warn", logLevels),
-    backend: read.oneOf("CONSILIUM_BACKEND", "auto", backends),
+    backend: read.oneOf("CONSILIUM_BACKEND", "auto", BACKEND_WISHES),
     products: read.oneOf("CONSILIUM_PRODUCTS", "float32", PRODUCT_FORMATS),
     preparedBytesMax: read.integer("CONSILIUM_PREPARED_MIB", 4096, { min: 64, max: (512 * GiB) / MiB }) * MiB,
   });
   read.finish();
   return config;
-}
-
-export const backendWishes: string = backends.join(", ");
-
-export function isBackendWish(text: string): text is BackendWish {
-  return backends.some((known) => known === text);
-}
-
-export const productFormats: string = PRODUCT_FORMATS.join(", ");
-
-export function isProductFormat(text: string): text is ProductFormat {
-  return PRODUCT_FORMATS.some((known) => known === text);
 }

@@ -3,19 +3,11 @@
 
 import { readFileSync } from "node:fs";
 import { Command, InvalidArgumentError, Option } from "commander";
+import { PRODUCT_FORMATS } from "./backend/graph/compiled-graph.ts";
 import { type BackendStarter, startedOnce } from "./commands/backend-choice.ts";
 import type { CommandContext } from "./commands/command-context.ts";
 import type { StartModelOptions } from "./commands/start-model.ts";
-import {
-  type BackendWish,
-  backendWishes,
-  type ComputeWish,
-  isBackendWish,
-  isProductFormat,
-  productFormats,
-  readConfig,
-  type SiteConfig,
-} from "./config.ts";
+import { BACKEND_WISHES, type ComputeWish, readConfig, type SiteConfig } from "./config.ts";
 import { type ExitReason, exitCodes, exitCodeTable } from "./exit-codes.ts";
 import { exitReasonOf, faultCode, faultSentence } from "./fault.ts";
 import { homeAt } from "./identity/home.ts";
@@ -228,8 +220,8 @@ function command(nameAndArguments: string, description: string): Command {
     .description(description)
     .option("--home <folder>", "this site's home folder (CONSILIUM_HOME, default ./site)")
     .option("--json", "one JSON document on standard output instead of text", false)
-    .option("--backend <name>", backendWishes, backendWish)
-    .option("--products <format>", `of graphs: ${productFormats}`, productFormat);
+    .option("--backend <name>", BACKEND_WISHES.join(", "), oneOf(BACKEND_WISHES))
+    .option("--products <format>", `of graphs: ${PRODUCT_FORMATS.join(", ")}`, oneOf(PRODUCT_FORMATS));
 }
 
 async function run(
@@ -277,14 +269,12 @@ function wholeNumber(text: string): number {
   return value;
 }
 
-function backendWish(text: string): BackendWish {
-  if (!isBackendWish(text)) throw new InvalidArgumentError(`must be one of ${backendWishes}`);
-  return text;
-}
-
-function productFormat(text: string): ComputeWish["products"] {
-  if (!isProductFormat(text)) throw new InvalidArgumentError(`must be one of ${productFormats}`);
-  return text;
+function oneOf<Word extends string>(words: readonly Word[]): (text: string) => Word {
+  return (text) => {
+    const word = words.find((known) => known === text);
+    if (word === undefined) throw new InvalidArgumentError(`must be one of ${words.join(", ")}`);
+    return word;
+  };
 }
 
 function baseline(text: string): "atlas" {

@@ -3,7 +3,6 @@
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { cpus } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -13,6 +12,7 @@ import {
   readTensorBundle,
   writeTensorBundle,
 } from "@consilium/shared/encoding/tensor-bundle.ts";
+import { machine } from "../steps/machine.ts";
 
 const PACKAGES = ["torch==2.15.0", "dynamic-network-architectures==0.4.4"];
 /** Its own build would fetch PyTorch a second time, and compile a CUDA part that a processor has no use for. */
@@ -32,9 +32,7 @@ export async function printBesidePyTorch(measure: () => Promise<object[]>): Prom
   );
   if (failed) return console.log(JSON.stringify({ skipped: `PyTorch cannot be had here: ${failed}` }));
   const results = await measure();
-  const [processor] = cpus();
-  const machine = { processor: processor?.model, processors: cpus().length, node: process.version };
-  console.log(JSON.stringify({ machine, results }, undefined, 2));
+  console.log(JSON.stringify({ machine: machine(), results }, undefined, 2));
 }
 
 /** 5.5 GB with the CUDA libraries that PyPI's PyTorch asks for. */

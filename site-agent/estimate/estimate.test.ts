@@ -1,5 +1,3 @@
-import { siteId } from "@consilium/shared/base/brand.ts";
-import { generateSigningKey } from "@consilium/shared/crypto/keys.ts";
 import {
   type ConvBlockSpec,
   decoderStages,
@@ -10,8 +8,14 @@ import { findArchitecture } from "@consilium/shared/model/recipe-architectures.t
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import t from "tap";
 import { Value } from "typebox/value";
-import { smallRfmedsam2, smallRfmedsam2Weights } from "../../test/support/small-rfmedsam2.ts";
-import { tinyConfig, tinyStudy } from "../../test/support/tiny-study.ts";
+import {
+  planRefinedBy,
+  refinedConfig,
+  ticking,
+  tinyPlan as tiny,
+} from "../../test/support/estimated-plans.ts";
+import { smallRfmedsam2Weights } from "../../test/support/small-rfmedsam2.ts";
+import { tinyConfig } from "../../test/support/tiny-study.ts";
 import { loadBackendPackage, tf } from "../backend/tensors.ts";
 import { installTrainingKernels } from "../backend/wasm-kernels/install.ts";
 import { HEAP_BYTES_BUDGET } from "../backend/wasm-kernels/wasm-heap.ts";
@@ -30,32 +34,8 @@ await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
 await tf.setBackend("wasm");
 const { heap } = installTrainingKernels();
 
-const { plan: tiny } = tinyStudy({
-  key: generateSigningKey(),
-  origin: "estimate.test",
-  sites: [siteId("hospital-a"), siteId("hospital-b")],
-});
-const config = smallRfmedsam2({ clip: { slices: 2, queries: 1, objects: 1 } });
-const small: StudyPlan = {
-  ...tiny,
-  labels: [10, 20].map((id) => ({ id, name: `organ ${id}` })),
-  recipe: {
-    id: "rfmedsam2",
-    version: 1,
-    config: { ...config, prompts: { ...config.prompts, truthShare: 1 } },
-  },
-  preprocessing: { ...tiny.preprocessing, patch: { height: 16, width: 16 } },
-  training: { ...tiny.training, batchSize: 1, augmentation: "none", mirrorAxes: [] },
-};
-
-/** A clock that counts how often it is asked: time never decides in a test. */
-function ticking(step: number): () => number {
-  let passed = 0;
-  return () => {
-    passed += step;
-    return passed;
-  };
-}
+const config = refinedConfig({ clip: { slices: 2, queries: 1, objects: 1 } });
+const small = planRefinedBy(config);
 
 const rehearse = (plan: StudyPlan): Promise<RehearsedStep> =>
   // So slow a clock ends the rehearsal after the first step, which is the one that counts.

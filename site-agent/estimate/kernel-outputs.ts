@@ -90,11 +90,18 @@ const elementwise: Record<string, Rule> = {
   Cast: (inputs, attributes) => [{ ...first(inputs), dtype: attribute(attributes, "dtype") }],
 };
 
-const reductions: Record<string, Rule> = {
-  ...named(["Sum", "Min", "Mean"], reduced("axis")),
-  Max: reduced("reductionIndices"),
-  ArgMax: reduced("axis", "int32"),
+/** The attribute under which a reduction has its axes. */
+export const REDUCTION_AXES: Readonly<Record<string, string>> = {
+  ...{ Sum: "axis", Min: "axis", Mean: "axis", ArgMax: "axis" },
+  Max: "reductionIndices",
 };
+
+const reductions: Record<string, Rule> = Object.fromEntries(
+  Object.entries(REDUCTION_AXES).map(([kernel, axes]) => [
+    kernel,
+    reduced(axes, kernel === "ArgMax" ? "int32" : undefined),
+  ]),
+);
 
 const arrangements: Record<string, Rule> = {
   Reshape: (inputs, attributes) => {

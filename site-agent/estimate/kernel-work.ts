@@ -4,7 +4,7 @@
 import { tf } from "../backend/tensors.ts";
 import { convolutionOf } from "./convolution-sizes.ts";
 import { attribute, bytesOf, elementsOf, input, type KernelCall } from "./kernel-call.ts";
-import { SHARING_KERNELS } from "./kernel-outputs.ts";
+import { REDUCTION_AXES, SHARING_KERNELS } from "./kernel-outputs.ts";
 
 export const WORK_KINDS = ["products", "convolutions", "depthwise", "elementwise"] as const;
 export type WorkKind = (typeof WORK_KINDS)[number];
@@ -29,7 +29,6 @@ const FLOAT_BYTES = 4;
 /** Columns of a panel of packed weights. */
 const PANEL_COLUMNS = 8;
 const VECTOR_CHANNELS = 4;
-const REDUCTIONS = ["Sum", "Mean", "Max", "Min", "ArgMax"];
 
 function arithmetic(call: KernelCall): Omit<KernelWork, "bytes"> {
   const { kernel, inputs, attributes, outputs } = call;
@@ -63,7 +62,8 @@ function arithmetic(call: KernelCall): Omit<KernelWork, "bytes"> {
     case "DepthwiseConv2dNativeBackpropFilter":
       return depthwise(call);
     default: {
-      const turns = REDUCTIONS.includes(kernel) && turnsFirst(call);
+      const axes = REDUCTION_AXES[kernel];
+      const turns = axes !== undefined && turnsFirst(call, axes);
       const scratchBytes = turns ? bytesOf(input(inputs, "x")) : 0;
       return { kind: "elementwise", flops: 0, scratchBytes };
     }
@@ -123,9 +123,8 @@ function panelBytes(depth: number, columns: number): number {
 }
 
 /** Reductions over other axes than the last ones work on a transposed copy. */
-function turnsFirst({ kernel, inputs, attributes }: KernelCall): boolean {
+function turnsFirst({ inputs, attributes }: KernelCall, axesName: string): boolean {
   const { shape } = input(inputs, "x");
-  const name = kernel === "Max" ? "reductionIndices" : "axis";
-  const axes = tf.util.parseAxisParam(attribute(attributes, name), [...shape]);
+  const axes = tf.util.parseAxisParam(attribute(attributes, axesName), [...shape]);
   return tf.backend_util.getAxesPermutation(axes, shape.length) !== null;
 }

@@ -1,11 +1,8 @@
 // Rehearsals of compiled computations. They compute nothing, so that they are the same on every backend.
 
-import { siteId } from "@consilium/shared/base/brand.ts";
-import { generateSigningKey } from "@consilium/shared/crypto/keys.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
 import t from "tap";
-import { smallRfmedsam2 } from "../../test/support/small-rfmedsam2.ts";
-import { tinyStudy } from "../../test/support/tiny-study.ts";
+import { planRefinedBy, refinedConfig, tinyPlan } from "../../test/support/estimated-plans.ts";
 import { compileStep } from "../backend/graph/compile-step.ts";
 import { loadBackendPackage, tf } from "../backend/tensors.ts";
 import { installTrainingKernels } from "../backend/wasm-kernels/install.ts";
@@ -118,26 +115,11 @@ t.test("what reads numbers back is no graph", async (t) => {
   t.strictSame(warnings, ["graph.not-recorded"]);
 });
 
-const { plan: tiny } = tinyStudy({
-  key: generateSigningKey(),
-  origin: "rehearsed-graph.test",
-  sites: [siteId("hospital-a"), siteId("hospital-b")],
-});
-
 const SLICES = 4;
 
 function refined(recompute: boolean): StudyPlan {
-  const config = smallRfmedsam2({ clip: { slices: SLICES, queries: SLICES, objects: 1 } });
-  return {
-    ...tiny,
-    labels: [10, 20].map((id) => ({ id, name: `organ ${id}` })),
-    recipe: {
-      ...{ id: "rfmedsam2", version: 1 },
-      config: { ...config, recompute, prompts: { ...config.prompts, truthShare: 1 } },
-    },
-    preprocessing: { ...tiny.preprocessing, patch: { height: 16, width: 16 } },
-    training: { ...tiny.training, batchSize: 1, augmentation: "none", mirrorAxes: [] },
-  };
+  const config = refinedConfig({ clip: { slices: SLICES, queries: SLICES, objects: 1 } });
+  return planRefinedBy({ ...config, recompute });
 }
 
 /** On a clock that stands still. */
@@ -146,7 +128,7 @@ function rehearse(plan: StudyPlan, compiles: boolean): Promise<RehearsedStep> {
 }
 
 t.test("a compiled step is graphs, with the same products", async (t) => {
-  const [compiled, eager] = [await rehearse(tiny, true), await rehearse(tiny, false)];
+  const [compiled, eager] = [await rehearse(tinyPlan, true), await rehearse(tinyPlan, false)];
   t.equal(eager.graphs.runs, 0);
   t.ok(eager.calls.every(({ inGraph }) => !inGraph));
   t.ok(compiled.graphs.runs > 0 && compiled.graphs.nodes > 0);

@@ -1,11 +1,8 @@
 // Where TensorFlow is installed: every call of the recipes' compiled steps can be timed in a graph of its own.
 
-import { siteId } from "@consilium/shared/base/brand.ts";
-import { generateSigningKey } from "@consilium/shared/crypto/keys.ts";
 import t from "tap";
 import { Value } from "typebox/value";
-import { smallRfmedsam2 } from "../../test/support/small-rfmedsam2.ts";
-import { tinyStudy } from "../../test/support/tiny-study.ts";
+import { planRefinedBy, refinedConfig, ticking, tinyPlan } from "../../test/support/estimated-plans.ts";
 import { startBackend } from "../backend/start-backend.ts";
 import { tf } from "../backend/tensors.ts";
 import type { KernelCall } from "./kernel-call.ts";
@@ -18,33 +15,10 @@ const native = await startBackend("tfjs-node").then(
 );
 const skip = native ? false : "@tensorflow/tfjs-node is not installed here";
 
-/** A clock that counts how often it is asked: time never decides in a test. */
-function ticking(step: number): () => number {
-  let passed = 0;
-  return () => {
-    passed += step;
-    return passed;
-  };
-}
-
-const { plan: tiny } = tinyStudy({
-  key: generateSigningKey(),
-  origin: "time-in-graphs.test",
-  sites: [siteId("hospital-a"), siteId("hospital-b")],
-});
-const refined = {
-  ...tiny,
-  labels: [10, 20].map((id) => ({ id, name: `organ ${id}` })),
-  recipe: {
-    ...{ id: "rfmedsam2", version: 1 },
-    config: smallRfmedsam2({ clip: { slices: 2, queries: 1, objects: 1 } }),
-  },
-  preprocessing: { ...tiny.preprocessing, patch: { height: 16, width: 16 } },
-  training: { ...tiny.training, batchSize: 1, augmentation: "none" as const, mirrorAxes: [] },
-};
+const refined = planRefinedBy(refinedConfig({ clip: { slices: 2, queries: 1, objects: 1 } }));
 
 t.test("a step's estimate times what its graphs run", { skip }, async (t) => {
-  for (const plan of [tiny, refined]) {
+  for (const plan of [tinyPlan, refined]) {
     const gauges = { seconds: ticking(1e-6), residentBytes: () => 1000 };
     const estimate = await estimateStep("tfjs-node", plan, gauges);
     t.ok(Value.Check(StepEstimate, estimate), plan.recipe.id);

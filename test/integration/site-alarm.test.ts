@@ -93,6 +93,8 @@ t.test("faults of a command line, an invitation and a home end with their own co
   await ends(["run"], "identity");
   await ends(["dance"], "usage");
   await ends(["train", "--backend", "abacus"], "usage");
+  for (const format of ["int8", "", "BFLOAT16", "bfloat16,".repeat(1000)])
+    await ends(["check", "--products", format], "usage");
   await ends(["ledger"], "done");
   const { code } = await siteCommand(["ledger", "--home", home], { CONSILIUM_LOG: "shouting" });
   t.equal(code, exitCodes.configuration.code);

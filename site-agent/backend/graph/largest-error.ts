@@ -45,8 +45,9 @@ function pairsByKind(expected: tf.NamedTensorMap, found: tf.NamedTensorMap): Pai
   const kinds = new Map<string | undefined, Pair[]>();
   for (const name of names) {
     const kind = name.split(" ")[0];
-    const pair = { given: values(expected[name]), other: values(found[name]) };
-    kinds.set(kind, [...(kinds.get(kind) ?? []), pair]);
+    const pairs = kinds.get(kind) ?? [];
+    pairs.push({ given: values(expected[name]), other: values(found[name]) });
+    kinds.set(kind, pairs);
   }
   return [...kinds.values()];
 }

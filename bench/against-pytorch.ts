@@ -8,6 +8,7 @@ import type { BackendName } from "../site-agent/backend/backend-report.ts";
 import type { ProductFormat } from "../site-agent/backend/graph/compiled-graph.ts";
 import { tryBfloat16 } from "../site-agent/backend/graph/product-format.ts";
 import { startBackend } from "../site-agent/backend/start-backend.ts";
+import { tensorFlowThreads } from "../site-agent/backend/tensorflow-threads.ts";
 import { tf } from "../site-agent/backend/tensors.ts";
 import { fromLayout } from "../site-agent/models/tensor-layout.ts";
 import { Optimiser } from "../site-agent/training/optimiser.ts";
@@ -110,8 +111,7 @@ async function gradientsError(
 }
 
 async function measureInChild(words: readonly string[], threads: number): Promise<Measured | null> {
-  const environment = { TF_NUM_INTRAOP_THREADS: String(threads), TF_NUM_INTEROP_THREADS: "1" };
-  const measured = await answerOfChild(import.meta.url, words, { environment });
+  const measured = await answerOfChild(import.meta.url, words, { environment: tensorFlowThreads(threads) });
   return (measured as Measured | undefined) ?? null; // What the child below sends.
 }
 

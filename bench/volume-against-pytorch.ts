@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import type { BackendName } from "../site-agent/backend/backend-report.ts";
 import { startBackend } from "../site-agent/backend/start-backend.ts";
+import { tensorFlowThreads } from "../site-agent/backend/tensorflow-threads.ts";
 import { printBesidePyTorch, printedInBestLayout, readFloats, root } from "./pytorch/environment.ts";
 import { openVolume, writeVolume } from "./pytorch/sam2-volume.ts";
 import { answerOfChild } from "./steps/answer-of-child.ts";
@@ -73,10 +74,7 @@ async function compare(pixels: number): Promise<object[]> {
     const row: Record<string, unknown> = { pixels, threads, pytorch };
     for (const backend of BACKENDS) {
       if (backend === "wasm" && threads > 1) continue; // It has one.
-      const environment = {
-        TF_NUM_INTRAOP_THREADS: String(threads),
-        TF_NUM_INTEROP_THREADS: String(threads),
-      };
+      const environment = tensorFlowThreads(threads);
       const ours = (await answerOfChild(import.meta.url, [backend, folder], { environment })) as
         | Measured
         | undefined; // What the child below sends.

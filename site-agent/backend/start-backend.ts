@@ -2,10 +2,11 @@
 // choose-backend has tried it in another one before.
 
 import { execFile } from "node:child_process";
-import { cpus } from "node:os";
+import { availableParallelism, cpus } from "node:os";
 import { promisify } from "node:util";
 import type { BackendName, BackendReport, ProbeFailure } from "./backend-report.ts";
 import { runSelfTest } from "./self-test.ts";
+import { tensorFlowThreads } from "./tensorflow-threads.ts";
 import { loadBackendPackage, tf } from "./tensors.ts";
 import { installTrainingKernels } from "./wasm-kernels/install.ts";
 import { startWebGpu } from "./webgpu.ts";
@@ -60,6 +61,8 @@ async function startDawn(): Promise<Started> {
 async function startNative(name: "tfjs-node-gpu" | "tfjs-node"): Promise<Started> {
   // Its advice on processors belongs to no log of ours; its warnings, of a driver that is missing, do.
   process.env["TF_CPP_MIN_LOG_LEVEL"] ??= "1";
+  for (const [name, count] of Object.entries(tensorFlowThreads(availableParallelism())))
+    process.env[name] ??= count;
   await loadBackendPackage(`@tensorflow/${name}`);
   await tf.setBackend("tensorflow");
   const { isUsingGpuDevice, binding } = tf.backend() as unknown as NativeBackend; // What these packages register.

@@ -2,8 +2,8 @@
 // code of a training step can be run to learn what it will ask of a real backend, in which order and with how much
 // memory at once. What is read back from it is a drawn answer, for the code that decides by numbers.
 
-import { type GraphCompiler, RecordingError } from "../backend/graph/compiled-graph.ts";
-import { type CompilingBackend, runsGraphs } from "../backend/graph/graph-compiler.ts";
+import { type GraphCompiler, type GraphInputs, RecordingError } from "../backend/graph/compiled-graph.ts";
+import { type CompilingBackend, graphBranches } from "../backend/graph/graph-compiler.ts";
 import { tf } from "../backend/tensors.ts";
 import { bytesOf, type CountedCall, callKey, type KernelCall, type TensorForm } from "./kernel-call.ts";
 import { kernelOutputs, LISTING_KERNELS, SHARING_KERNELS } from "./kernel-outputs.ts";
@@ -29,14 +29,14 @@ class RehearsalBackend extends tf.KernelBackend implements CompilingBackend, Gra
   /** Of the computation that is being recorded. */
   #traced: TracedCall[] | null = null;
 
-  constructor(readBack: ReadBack, compiles: boolean) {
+  constructor(readBack: ReadBack, branches: number) {
     super();
     this.#readBack = readBack;
-    this.graphCompiler = compiles ? { record: (...given) => this.#record(...given) } : null;
+    this.graphCompiler = branches > 0 ? { branches, record: (...given) => this.#record(...given) } : null;
   }
 
   #record<Outputs extends tf.NamedTensorMap>(
-    inputs: tf.NamedTensorMap,
+    inputs: GraphInputs,
     later: readonly string[],
     compute: () => Outputs,
   ): { outputs: Outputs; load: () => RehearsedGraph } {
@@ -185,16 +185,16 @@ export type Rehearsal = {
 
 /**
  * Run `act` with the rehearsal in the place of the running backend, which is put back afterwards.
- * @param compiles whether computations become graphs, as they do on the running backend
+ * @param branches of the graphs that computations become, as on the running backend; 0 for none
  */
 export async function inRehearsal<T>(
   readBack: ReadBack,
   act: (rehearsal: Rehearsal) => Promise<T>,
-  compiles = runsGraphs(),
+  branches = graphBranches(),
 ): Promise<T> {
   const real = tf.getBackend();
   const names = tf.getKernelsForBackend(real).map(({ kernelName }) => kernelName);
-  const backend = new RehearsalBackend(readBack, compiles);
+  const backend = new RehearsalBackend(readBack, branches);
   const rehearsal: Rehearsal = {
     get calls() {
       return backend.calls;

@@ -3,7 +3,7 @@
 
 import { parameterCount } from "@consilium/shared/model/parameter-manifest.ts";
 import type { StudyPlan } from "@consilium/shared/model/study-plan.ts";
-import { runsGraphs } from "../backend/graph/graph-compiler.ts";
+import { graphBranches, runsGraphs } from "../backend/graph/graph-compiler.ts";
 import { clipView } from "../preprocessing/training-view.ts";
 import type { RecipeModel } from "../recipes/recipe.ts";
 import { findRecipe } from "../recipes/registry.ts";
@@ -39,13 +39,13 @@ const STEPS_MAX = 7;
 const SECONDS_MAX = 5;
 
 /**
- * @param compiles whether computations become graphs, as they do on the running backend
+ * @param branches of the graphs that computations become, as on the running backend; 0 for none
  * @throws EstimateError
  */
 export async function rehearseStep(
   plan: StudyPlan,
   gauges: Gauges,
-  compiles = runsGraphs(),
+  branches = graphBranches(),
 ): Promise<RehearsedStep> {
   const recipe = findRecipe(plan.recipe);
   const specs = recipe.parameters(plan.recipe.config);
@@ -60,7 +60,7 @@ export async function rehearseStep(
       model.dispose();
     }
   };
-  return inRehearsal(drawnAnswer, act, compiles);
+  return inRehearsal(drawnAnswer, act, branches);
 }
 
 async function rehearsed(

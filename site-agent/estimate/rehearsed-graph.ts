@@ -1,7 +1,7 @@
 // A compiled computation in a rehearsal: which kernels its graph runs, whole and in halves, and how much memory these take
 // at once, from what was traced while the computation was recorded. No number is computed here either.
 
-import type { CompiledGraph } from "../backend/graph/compiled-graph.ts";
+import type { CompiledGraph, GraphInputs } from "../backend/graph/compiled-graph.ts";
 import { tf } from "../backend/tensors.ts";
 import { bytesOf, type KernelCall, type TensorForm } from "./kernel-call.ts";
 
@@ -30,7 +30,7 @@ export type GraphStage = {
 
 export type TracedComputation = {
   readonly calls: readonly TracedCall[];
-  readonly inputs: tf.NamedTensorMap;
+  readonly inputs: GraphInputs;
   /** Names of inputs that the second half alone has. */
   readonly later: readonly string[];
   readonly outputs: tf.NamedTensorMap;
@@ -101,9 +101,9 @@ type Halves = {
   readonly crossing: readonly TensorForm[];
 };
 
-/** As `GraphWriter.halves` has them. */
+/** As `GraphWriter.runs` has them. */
 function halvesOf({ calls, inputs, later, outputs }: TracedComputation): Halves {
-  const isLater = new Set(later.flatMap((name) => inputs[name]?.dataId ?? []));
+  const isLater = new Set(later.flatMap((name) => inputs.given[name]?.dataId ?? []));
   const [early, late]: [TracedCall[], TracedCall[]] = [[], []];
   const formOf = new Map<object, TensorForm>();
   for (const traced of calls) {
@@ -124,16 +124,16 @@ function halvesOf({ calls, inputs, later, outputs }: TracedComputation): Halves 
   const read = new Set(inSecond.flatMap((call) => call.inputs));
   const crossing = [...read].filter((data) => formOf.has(data) && !isLater.has(data));
   const kept = [...dataOf(first), ...crossing];
-  const fed = Object.keys(inputs).length;
+  const comesIn = new Set([...dataOf([...Object.values(inputs.given), ...inputs.read]), ...formOf.keys()]);
   return {
-    whole: runOf(needed(calls, dataOf(given)), dataOf(given), fed),
+    whole: runOf(needed(calls, dataOf(given)), dataOf(given), comesIn),
     first: {
       names: first.map(({ name }) => name),
-      run: runOf(needed(early, kept), kept, fed - later.length),
+      run: runOf(needed(early, kept), kept, comesIn),
     },
     second: {
       names: second.map(({ name }) => name),
-      run: runOf(inSecond, dataOf(second), fed + crossing.length),
+      run: runOf(inSecond, dataOf(second), comesIn),
     },
     crossing: crossing.flatMap((data) => formOf.get(data) ?? []),
   };
@@ -143,12 +143,19 @@ function dataOf(tensors: readonly { readonly dataId: object }[]): object[] {
   return tensors.map(({ dataId }) => dataId);
 }
 
-/** @param fed tensors that go in */
-function runOf(traced: readonly TracedCall[], kept: readonly object[], fed: number): GraphRun {
+/** @param comesIn what is no constant: where the run does not make it itself, it is given */
+function runOf(
+  traced: readonly TracedCall[],
+  kept: readonly object[],
+  comesIn: ReadonlySet<object>,
+): GraphRun {
+  const made = new Set(traced.flatMap((call) => call.outputs));
+  const read = new Set(traced.flatMap((call) => call.inputs));
+  const fed = [...read].filter((data) => comesIn.has(data) && !made.has(data));
   return {
     calls: traced.map(({ call }) => call),
     peakBytes: peakBytes(traced, new Set(kept)),
-    tensorCount: fed + kept.length,
+    tensorCount: fed.length + kept.length,
   };
 }
 

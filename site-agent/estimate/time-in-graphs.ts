@@ -100,12 +100,14 @@ function timedGraph(
   let graph: CompiledGraph | undefined;
   try {
     tf.tidy(() => {
-      graph = expectDefined(graphCompiler(), "a backend that runs graphs").record(inputs, [], compute).load();
+      graph = expectDefined(graphCompiler(), "a backend that runs graphs")
+        .record({ given: inputs, read: [] }, [], compute)
+        .load();
     });
     const loaded = expectDefined(graph, "a graph");
     const timed = (): number => {
       const start = seconds();
-      const found = loaded.run(inputs);
+      const found = loaded.run({ given: inputs, read: [] });
       const passed = seconds() - start;
       tf.dispose(found);
       return passed;

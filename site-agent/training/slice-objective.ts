@@ -71,11 +71,11 @@ export function compiledGradients(
     // The shapes and types that a batch has.
     const target = { classes: classes as tf.Tensor3D, drawn: drawn as tf.Tensor2D };
     const { value, grads } = eagerGradients(learner, { images: images as tf.Tensor4D, target }); // As above.
-    return { value, ...numbered("gradient", grads) };
+    return { value, ...numbered(grads) };
   };
   const weights = (): tf.Tensor[] => [...learner.model.parameters.trainable().values()];
-  const reads = (): tf.NamedTensorMap => numbered("weight", weights());
-  const step = compileStep(compute, { name: "gradients of slices", reads, ...(onWarning && { onWarning }) });
+  const options = { name: "gradients of slices", reads: weights, ...(onWarning && { onWarning }) };
+  const step = compileStep(compute, options);
   return {
     differentiate: ({ images, target: { classes, drawn } }) => {
       const found = step.run({ images, classes, drawn });
@@ -86,6 +86,6 @@ export function compiledGradients(
   };
 }
 
-function numbered(word: string, tensors: readonly tf.Tensor[]): tf.NamedTensorMap {
-  return Object.fromEntries(tensors.map((tensor, index) => [`${word} ${index}`, tensor]));
+function numbered(gradients: readonly tf.Tensor[]): tf.NamedTensorMap {
+  return Object.fromEntries(gradients.map((gradient, index) => [`gradient ${index}`, gradient]));
 }

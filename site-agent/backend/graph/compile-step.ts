@@ -5,7 +5,12 @@
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { tf } from "../tensors.ts";
-import { type CompiledGraph, type GraphCompiler, RecordingError } from "./compiled-graph.ts";
+import {
+  type CompiledGraph,
+  type GraphCompiler,
+  type GraphInputs,
+  RecordingError,
+} from "./compiled-graph.ts";
 import { graphCompiler } from "./graph-compiler.ts";
 
 /** Forms of inputs that are kept at once; the one that was not used for longest goes. */
@@ -21,10 +26,10 @@ export type CompileOptions = {
   /** Of the computation, in warnings. */
   readonly name: string;
   /**
-   * Tensors that the computation takes from elsewhere, like a model's weights, under names of their own that are the same
-   * in every call. Asked for only where it is compiled.
+   * Tensors that the computation takes from elsewhere, like a model's weights, in the same order and of the same shapes in
+   * every call. Asked for only where it is compiled.
    */
-  readonly reads?: () => tf.NamedTensorMap;
+  readonly reads?: () => readonly tf.Tensor[];
   /** Names of inputs that are not known yet when `begin` computes what does not depend on them. */
   readonly later?: readonly string[];
   readonly onWarning?: (warning: CompileWarning) => void;
@@ -33,8 +38,7 @@ export type CompileOptions = {
 export type CompiledStep<Outputs extends tf.NamedTensorMap> = {
   /**
    * The outputs, which belong to the caller.
-   * @param inputs with what the options say it reads, every tensor that the computation does not make itself, under the
-   *               same names in every call
+   * @param inputs of the computation; with what the options say it reads, every tensor that it does not make itself
    */
   run(inputs: tf.NamedTensorMap): Outputs;
   /**
@@ -61,7 +65,8 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
   options: CompileOptions,
 ): CompiledStep<Outputs> {
   const { later = [] } = options;
-  const eagerly = (inputs: tf.NamedTensorMap): Outputs => tf.tidy(() => compute(inputs));
+  const eagerly = (given: tf.NamedTensorMap): Outputs => tf.tidy(() => compute(given));
+  const inputsOf = (given: tf.NamedTensorMap): GraphInputs => ({ given, read: options.reads?.() ?? [] });
   /** By form, least recently used first; null where eager execution is all there is. */
   const known = new Map<string, Known | null>();
   const giveUp = (form: string, code: CompileWarning["code"], reason: string): void => {
@@ -70,7 +75,7 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
     options.onWarning?.({ code, step: options.name, reason });
   };
 
-  const record = (compiler: GraphCompiler, form: string, inputs: tf.NamedTensorMap): Outputs => {
+  const record = (compiler: GraphCompiler, form: string, given: tf.NamedTensorMap): Outputs => {
     for (const [oldest, one] of known) {
       if (known.size < FORMS_MAX) break;
       one?.graph.close();
@@ -78,22 +83,23 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
     }
     let recorded: Recorded<Outputs>;
     try {
-      recorded = recordedEagerly(compiler, inputs, later, compute);
+      recorded = recordedEagerly(compiler, inputsOf(given), later, compute);
     } catch (error) {
       if (!(error instanceof RecordingError)) throw error;
       giveUp(form, error.code, error.message);
-      return eagerly(inputs);
+      return eagerly(given);
     }
     try {
-      known.set(form, { graph: recorded.load(), formBefore: formOf(withoutNames(inputs, later)) });
+      known.set(form, { graph: recorded.load(), formBefore: formOf(withoutNames(given, later)) });
     } catch (error) {
       giveUp(form, "graph.not-loaded", error instanceof Error ? error.message : String(error));
     }
     return recorded.outputs;
   };
 
-  const compare = (graph: CompiledGraph, form: string, inputs: tf.NamedTensorMap): Outputs => {
-    const expected = eagerly(inputs);
+  const compare = (graph: CompiledGraph, form: string, given: tf.NamedTensorMap): Outputs => {
+    const expected = eagerly(given);
+    const inputs = inputsOf(given);
     const found = later.length === 0 ? graph.run(inputs) : graph.inHalves(inputs);
     const difference = graph.compare(expected, found);
     tf.dispose(found);
@@ -104,26 +110,24 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
   const run = (given: tf.NamedTensorMap): Outputs => {
     const compiler = graphCompiler();
     if (!compiler) return eagerly(given);
-    const inputs = { ...options.reads?.(), ...given };
-    const form = formOf(inputs);
+    const form = formOf(given);
     const found = known.get(form);
-    if (found === undefined) return record(compiler, form, inputs);
+    if (found === undefined) return record(compiler, form, given);
     putLast(known, form, found);
-    if (found === null) return eagerly(inputs);
-    if (!found.graph.isTrusted) return compare(found.graph, form, inputs);
-    return found.graph.run(inputs) as Outputs; // Under the names that the computation gave.
+    if (found === null) return eagerly(given);
+    if (!found.graph.isTrusted) return compare(found.graph, form, given);
+    return found.graph.run(inputsOf(given)) as Outputs; // Under the names that the computation gave.
   };
 
   return {
     run,
     begin(given) {
       if (!graphCompiler()) return null;
-      const inputs = { ...options.reads?.(), ...given };
-      const formBefore = formOf(inputs);
+      const formBefore = formOf(given);
       for (const [form, one] of known) {
         if (one?.formBefore !== formBefore || !one.graph.isTrusted) continue;
         putLast(known, form, one);
-        const { outputs, tensors } = one.graph.begin(inputs);
+        const { outputs, tensors } = one.graph.begin(inputsOf(given));
         return { outputs: outputs as Partial<Outputs>, begun: { form, graph: one.graph, tensors } }; // Under the computation's names.
       }
       return null;
@@ -131,7 +135,7 @@ export function compileStep<Outputs extends tf.NamedTensorMap>(
     finish({ form, graph, tensors }, given) {
       const found = known.get(form);
       if (!found || found.graph !== graph) return run(given);
-      return found.graph.finish(tensors, { ...options.reads?.(), ...given }) as Partial<Outputs>; // As above.
+      return found.graph.finish(tensors, inputsOf(given)) as Partial<Outputs>; // As above.
     },
     dispose() {
       for (const one of known.values()) one?.graph.close();
@@ -157,13 +161,13 @@ type Recorded<Outputs> = { readonly outputs: Outputs; readonly load: () => Compi
 /** What the computation gave belongs to the scope around this call. */
 function recordedEagerly<Outputs extends tf.NamedTensorMap>(
   compiler: GraphCompiler,
-  inputs: tf.NamedTensorMap,
+  inputs: GraphInputs,
   later: readonly string[],
   compute: (inputs: tf.NamedTensorMap) => Outputs,
 ): Recorded<Outputs> {
   let load: Recorded<Outputs>["load"] | undefined;
   const outputs = tf.tidy(() => {
-    const recorded = compiler.record(inputs, later, () => compute(inputs));
+    const recorded = compiler.record(inputs, later, () => compute(inputs.given));
     load = recorded.load;
     return recorded.outputs;
   });

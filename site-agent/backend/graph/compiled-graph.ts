@@ -6,22 +6,31 @@ import type { tf } from "../tensors.ts";
 export const PRODUCT_FORMATS = ["float32", "bfloat16"] as const;
 export type ProductFormat = (typeof PRODUCT_FORMATS)[number];
 
+export type GraphInputs = {
+  /** By name; their shapes say which graph it is. */
+  readonly given: tf.NamedTensorMap;
+  /** In their order, of the same shapes in every call. */
+  readonly read: readonly tf.Tensor[];
+};
+
 export type CompiledGraph = {
   /** It has given what eager execution gives, often enough. */
   readonly isTrusted: boolean;
   /** How far one more call of it was from eager execution; null where it was no further than it may be. */
   compare(expected: tf.NamedTensorMap, found: tf.NamedTensorMap): string | null;
-  run(inputs: tf.NamedTensorMap): tf.NamedTensorMap;
+  run(inputs: GraphInputs): tf.NamedTensorMap;
   /** The same, as `begin` and `finish` compute it. */
-  inHalves(inputs: tf.NamedTensorMap): tf.NamedTensorMap;
+  inHalves(inputs: GraphInputs): tf.NamedTensorMap;
   /** The outputs that depend on no later input, and what the other half needs of this one; both belong to the caller. */
-  begin(inputs: tf.NamedTensorMap): { outputs: tf.NamedTensorMap; tensors: tf.Tensor[] };
+  begin(inputs: GraphInputs): { outputs: tf.NamedTensorMap; tensors: tf.Tensor[] };
   /** @param tensors that `begin` gave */
-  finish(tensors: readonly tf.Tensor[], inputs: tf.NamedTensorMap): tf.NamedTensorMap;
+  finish(tensors: readonly tf.Tensor[], inputs: GraphInputs): tf.NamedTensorMap;
   close(): void;
 };
 
 export type GraphCompiler = {
+  /** Parts of one batch that its graphs compute at the same time; 1 where each operation has the whole machine. */
+  readonly branches: number;
   /**
    * Carries out the computation as it is, and takes down its graph.
    * @param inputs every tensor that the computation reads and did not make itself
@@ -30,7 +39,7 @@ export type GraphCompiler = {
    * @throws RecordingError where it reads another tensor, or reads numbers back on the way
    */
   record<Outputs extends tf.NamedTensorMap>(
-    inputs: tf.NamedTensorMap,
+    inputs: GraphInputs,
     later: readonly string[],
     compute: () => Outputs,
   ): {

@@ -41,16 +41,25 @@ const PRODUCER_VERSION = 1087;
 const CONSUMER_MIN_VERSION = 12;
 const SAVED_MODEL_SCHEMA_VERSION = 1;
 
-export type GraphHalves = {
-  /** Outputs that do not depend on later placeholders, and those that do. */
-  readonly first: readonly string[];
-  readonly second: readonly string[];
-  /** What the second half reads of the first. */
-  readonly crossing: readonly string[];
+/** Outputs of nodes. TensorFlow computes what they need and nothing else. */
+export type GraphRun = {
+  /** Placeholders that the outputs depend on. */
+  readonly inputs: readonly string[];
+  /** What was computed before, and is given as well. */
+  readonly known: readonly string[];
+  readonly outputs: readonly string[];
+};
+
+export type GraphRuns = {
+  readonly whole: GraphRun;
+  /** What does not depend on later placeholders: outputs, and behind them what the second half reads of the first. */
+  readonly first: GraphRun;
+  readonly second: GraphRun;
 };
 
 /** Operations whose values need not be kept: a call brings them, or the graph holds them. */
-const GIVEN = ["Placeholder", "Const"];
+const PLACEHOLDER = "Placeholder";
+const GIVEN = [PLACEHOLDER, "Const"];
 
 type Wired = { readonly name: string; readonly operation: string; readonly inputs: readonly string[] };
 
@@ -101,11 +110,12 @@ export class GraphWriter {
   }
 
   /**
-   * The graph as two halves: what can be computed without some of the placeholders, and the rest.
+   * How the graph is run: at once, or as two halves, which are what can be computed without some of the placeholders, and
+   * the rest.
    * @param later   outputs of the placeholders that the second half alone has
    * @param outputs of the whole graph
    */
-  halves(later: readonly string[], outputs: readonly string[]): GraphHalves {
+  runs(later: readonly string[], outputs: readonly string[]): GraphRuns {
     const isLater = new Set(later.map(nodeOf));
     for (const { name, inputs } of this.#wiring) {
       if (inputs.some((input) => isLater.has(nodeOf(input)))) isLater.add(name);
@@ -114,22 +124,43 @@ export class GraphWriter {
     const isGiven = new Set(
       this.#wiring.filter(({ operation }) => GIVEN.includes(operation)).map(({ name }) => name),
     );
-    const wanted = new Set(second.map(nodeOf));
     const crossing = new Set<string>();
-    for (const { name, inputs } of this.#wiring.toReversed()) {
-      if (!wanted.has(name) || !isLater.has(name)) continue;
+    for (const { name, inputs } of this.#needed(second)) {
+      if (!isLater.has(name)) continue;
       for (const input of inputs) {
-        wanted.add(nodeOf(input));
         const kept = this.#wideOf.get(input) ?? input;
         if (!isLater.has(nodeOf(input)) && !isGiven.has(nodeOf(kept))) crossing.add(kept);
       }
     }
-    return { first: outputs.filter((output) => !second.includes(output)), second, crossing: [...crossing] };
+    const first = outputs.filter((output) => !second.includes(output));
+    return {
+      whole: this.#run(outputs, []),
+      first: this.#run([...first, ...crossing], []),
+      second: this.#run(second, [...crossing]),
+    };
+  }
+
+  #run(outputs: readonly string[], known: readonly string[]): GraphRun {
+    const placeholders = this.#needed(outputs, known).filter(({ operation }) => operation === PLACEHOLDER);
+    return { inputs: placeholders.map(({ name }) => `${name}:0`).toReversed(), known, outputs };
+  }
+
+  /** Nodes that lead to the outputs from what is known, the last ones first. */
+  #needed(outputs: readonly string[], known: readonly string[] = []): Wired[] {
+    const isKnown = new Set(known);
+    const wanted = new Set(outputs.map(nodeOf));
+    const found: Wired[] = [];
+    for (const node of this.#wiring.toReversed()) {
+      if (!wanted.has(node.name)) continue;
+      found.push(node);
+      for (const input of node.inputs) if (!isKnown.has(input)) wanted.add(nodeOf(input));
+    }
+    return found;
   }
 
   /** A tensor that every call brings. @returns its output's name */
   placeholder(type: number, shape: readonly number[]): string {
-    return `${this.node("Placeholder", [], { dtype: { kind: "type", value: type }, shape: { kind: "shape", value: shape } })}:0`;
+    return `${this.node(PLACEHOLDER, [], { dtype: { kind: "type", value: type }, shape: { kind: "shape", value: shape } })}:0`;
   }
 
   /** @returns its output's name */

@@ -29,15 +29,18 @@ t.test("a graph falls into what can be computed before some inputs are known, an
   const slope = node("ReluGrad", late, active);
   const gradient = node("MatMul", slope, weight);
   node("Sum", product, feature);
-  t.strictSame(graph.halves([late], [feature, gradient]), {
-    ...{ first: [feature], second: [gradient] },
-    crossing: [active],
+  node("Mul", late, late);
+  const ends = graph.runs([late], [feature, gradient]);
+  t.strictSame(ends.whole, { inputs: [x, weight, late], known: [], outputs: [feature, gradient] });
+  t.strictSame(ends.first, { inputs: [x, weight], known: [], outputs: [feature, active] });
+  t.strictSame(ends.second, { inputs: [weight, late], known: [active], outputs: [gradient] });
+  const both = graph.runs([late], [product, gradient]);
+  t.strictSame(both.first, { inputs: [x, weight], known: [], outputs: [active, feature] });
+  t.strictSame(both.second, {
+    ...{ inputs: [weight, late], known: [active, feature], outputs: [product, gradient] },
   });
-  t.strictSame(graph.halves([late], [product, gradient]), {
-    ...{ first: [], second: [product, gradient] },
-    crossing: [active, feature],
-  });
-  t.strictSame(graph.halves([], [feature]), { first: [feature], second: [], crossing: [] });
+  t.strictSame(graph.runs([], [feature]).second, { inputs: [], known: [], outputs: [] });
+  t.strictSame(graph.runs([], [x]).whole.inputs, [x], "no weight for what needs none");
   t.end();
 });
 

@@ -25,9 +25,12 @@ export type NativeBinding = {
     outputCount: number,
   ): NativeOutput[];
   tensorDataSync(id: number): unknown;
+  /** @param inputs @param outputs names with a comma between any two */
+  runSavedModel(session: number, ids: readonly number[], inputs: string, outputs: string): NativeOutput[];
 };
 
 export type NativeBackend = {
+  readonly isUsingGpuDevice: boolean;
   binding: NativeBinding;
   /** Uploads what still lies in JavaScript. */
   getInputTensorIds(tensors: readonly tf.Tensor[]): number[];
@@ -39,12 +42,7 @@ export type NativeBackend = {
     inputs: readonly tf.Tensor[],
   ): tf.Tensor;
   loadSavedModelMetaGraph(folder: string, tags: string): number;
-  runSavedModel(
-    session: number,
-    inputs: readonly tf.Tensor[],
-    infos: readonly { readonly name: string }[],
-    outputs: readonly string[],
-  ): tf.Tensor[];
+  createOutputTensor(output: NativeOutput): tf.Tensor;
   deleteSavedModel(session: number): void;
 };
 

@@ -71,7 +71,7 @@ function productOf(backend: NativeBackend, inputs: tf.NamedTensorMap, format: Pr
   try {
     const run = (): Product => {
       const start = performance.now();
-      const { product } = graph.run(inputs);
+      const { product } = graph.run({ given: inputs, read: [] });
       return { product: expectDefined(product, "a product"), seconds: (performance.now() - start) / 1000 };
     };
     let best = run();

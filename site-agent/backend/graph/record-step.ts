@@ -4,7 +4,7 @@
 
 import { tf } from "../tensors.ts";
 import { type ProductFormat, RecordingError } from "./compiled-graph.ts";
-import { type AttributeValue, DATA_TYPES, type GraphHalves, GraphWriter } from "./graph-writer.ts";
+import { type AttributeValue, DATA_TYPES, type GraphRuns, GraphWriter } from "./graph-writer.ts";
 import {
   isStillInJavaScript,
   type NativeAttribute,
@@ -17,7 +17,9 @@ export type RecordedStep = {
   /** Names in the graph, under the names in the computation. */
   readonly inputs: ReadonlyMap<string, string>;
   readonly outputs: ReadonlyMap<string, string>;
-  readonly halves: GraphHalves;
+  /** Names in the graph of what is read without a name, in its order. */
+  readonly read: readonly string[];
+  readonly runs: GraphRuns;
   readonly nodeCount: number;
   readonly format: ProductFormat;
 };
@@ -28,9 +30,10 @@ const PRODUCTS = ["MatMul", "BatchMatMul", "BatchMatMulV2"];
 /** Constants up to this size are one node however often they are made. */
 const SHARED_NUMBERS_MAX = 64;
 
+/** Together every tensor that the computation reads and did not make itself. */
 export type Recordable = {
-  /** Every tensor that the computation reads and did not make itself. */
   readonly inputs: tf.NamedTensorMap;
+  readonly read?: readonly tf.Tensor[];
   /** Names of those that the second half alone has. */
   readonly later?: readonly string[];
   /** Of products in the graph; the recording itself is carried out as it is. */
@@ -43,25 +46,27 @@ export type Recordable = {
  */
 export function recordStep<Outputs extends tf.NamedTensorMap>(
   backend: NativeBackend,
-  { inputs, later = [], format = "float32" }: Recordable,
+  { inputs, read = [], later = [], format = "float32" }: Recordable,
   compute: () => Outputs,
 ): { readonly outputs: Outputs; readonly recorded: RecordedStep } {
   const graph = new GraphWriter();
   const names = new Map<number, string>();
   const inputNames = new Map<string, string>();
-  for (const [name, tensor] of Object.entries(inputs)) {
+  const placeholder = (tensor: tf.Tensor): string => {
     const type = DATA_TYPES[tensor.dtype as keyof typeof DATA_TYPES]; // Every tensor's type is one of them or bool.
     const output = graph.placeholder(type, tensor.shape);
     names.set(idOf(backend, tensor), output);
-    inputNames.set(name, output);
-  }
+    return output;
+  };
+  for (const [name, tensor] of Object.entries(inputs)) inputNames.set(name, placeholder(tensor));
+  const readNames = read.map(placeholder);
   const outputs = whileRecording(backend, { graph, names, format }, compute);
   const outputNames = new Map(
     Object.entries(outputs).map(([name, tensor]) => [name, nameOf(idOf(backend, tensor), names, name)]),
   );
   const recorded = {
-    ...{ savedModel: graph.savedModel(), inputs: inputNames, outputs: outputNames },
-    halves: graph.halves(
+    ...{ savedModel: graph.savedModel(), inputs: inputNames, read: readNames, outputs: outputNames },
+    runs: graph.runs(
       later.flatMap((name) => inputNames.get(name) ?? []),
       [...outputNames.values()],
     ),

@@ -15,6 +15,7 @@ import {
   supervisedLevelCount,
 } from "@consilium/shared/model/plain-conv-unet.ts";
 import { BackendError } from "../../backend/backend-error.ts";
+import { inBranches } from "../../backend/graph/in-branches.ts";
 import { expectShape } from "../../backend/shape.ts";
 import { tf } from "../../backend/tensors.ts";
 import { addBias } from "../nn/bias.ts";
@@ -53,12 +54,12 @@ export class PlainConvUNet {
    * @returns logits [B, H / s, W / s, K] of every level that training looks at, from full resolution down
    */
   forward(images: tf.Tensor4D): tf.Tensor4D[] {
-    return this.levels(images, supervisedLevelCount(this.config));
+    return this.#inBranches(images, supervisedLevelCount(this.config));
   }
 
   /** Full-resolution logits [B, H, W, K] alone. */
   predict(images: tf.Tensor4D): tf.Tensor4D {
-    return expectDefined(this.levels(images, 1)[0], "the full resolution");
+    return expectDefined(this.#inBranches(images, 1)[0], "the full resolution");
   }
 
   /** As `forward`, with the given number of levels; `observe` sees the images in between, which it must not keep. */
@@ -74,6 +75,18 @@ export class PlainConvUNet {
 
   dispose(): void {
     this.parameters.dispose();
+  }
+
+  /** Instance norm looks at one image at a time: those of a batch have nothing to do with each other. */
+  #inBranches(images: tf.Tensor4D, levelCount: number): tf.Tensor4D[] {
+    const found = tf.tidy(() =>
+      inBranches(
+        { images },
+        images.shape[0],
+        ({ images: some }) => Object.fromEntries(this.levels(some as tf.Tensor4D, levelCount).entries()), // As many axes as all.
+      ),
+    );
+    return Object.values(found) as tf.Tensor4D[]; // As `levels` gives them, under their numbers.
   }
 
   /** The last image of every stage, from full resolution down. */

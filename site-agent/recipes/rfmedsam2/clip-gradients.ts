@@ -14,9 +14,15 @@ import { runsGraphs } from "../../backend/graph/graph-compiler.ts";
 import { tf } from "../../backend/tensors.ts";
 import type { ImageFeatures } from "../../models/sam2/image-encoder.ts";
 import { type MaskLossSettings, maskLosses } from "../../models/sam2/mask-losses.ts";
-import type { FrameAnswer } from "../../models/sam2/track-frame.ts";
 import { disposeFeatures, type Rfmedsam2, type SliceImage } from "./model.ts";
-import { FEATURE_NAMES, featuresOf, filledUp, namedFeatures, type SliceQuestion } from "./question-batch.ts";
+import {
+  FEATURE_NAMES,
+  featuresOf,
+  filledUp,
+  namedFeatures,
+  questionCount,
+  type SliceQuestion,
+} from "./question-batch.ts";
 
 export type PartGradients = {
   /** Of the tensors that training changes in SAM 2 and its adapters, in their order; none where the part does not depend on one. */
@@ -45,7 +51,7 @@ export class ClipGradients {
   constructor(model: Rfmedsam2, settings: MaskLossSettings, onWarning?: CompileOptions["onWarning"]) {
     this.#model = model;
     this.#settings = settings;
-    const reads = (): tf.NamedTensorMap => model.weightTensors();
+    const reads = (): tf.Tensor[] => model.weightTensors();
     const options = (name: string): CompileOptions => ({ name, reads, ...(onWarning && { onWarning }) });
     this.#questions = compileStep(
       (tensors) => this.#differentiatedQuestions(tensors),
@@ -66,7 +72,7 @@ export class ClipGradients {
     const { height, width } = this.#model.sizes.maskGrid;
     return tf.tidy(() => {
       const tensors = this.#model.questionTensors(questions, sliceCount);
-      const count = expectDefined(tensors["places"], "places").shape[0] ?? 0;
+      const count = questionCount(tensors);
       const [targets, shares] = [new Float32Array(count * height * width), new Float32Array(count)];
       targets.set(masks);
       shares.set(counts);
@@ -128,7 +134,7 @@ export class ClipGradients {
     const { targets, counts, ...given } = tensors;
     const features = namedFeatures(featuresOf(given));
     const loss = (): tf.Scalar => {
-      const answer = prediction(this.#model.answer(given));
+      const answer = this.#model.predict(given);
       const truth = targets as tf.Tensor3D; // As given above.
       const { total } = maskLosses(answer, truth, this.#settings, counts as tf.Tensor2D); // As given above.
       return tf.mul(total, truth.shape[0]); // A sum, not a mean.
@@ -191,11 +197,6 @@ function numbered(gradients: readonly (tf.Tensor | undefined)[]): tf.NamedTensor
     gradient ? [[gradientName(index), gradient] as const] : [],
   );
   return Object.fromEntries(named);
-}
-
-/** Masks on the decoder's grid, and what they would be if the object counted as there. */
-function prediction({ bareMasks, ious, objectScores }: FrameAnswer) {
-  return { candidates: bareMasks, ious, objectScores };
 }
 
 /** Gradients of the features of single slices, [1, ...] each, from all questions about them. */

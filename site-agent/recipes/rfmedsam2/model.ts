@@ -18,13 +18,14 @@ import {
   compileStep,
 } from "../../backend/graph/compile-step.ts";
 import { runsGraphs } from "../../backend/graph/graph-compiler.ts";
+import { inBranches } from "../../backend/graph/in-branches.ts";
 import { tf } from "../../backend/tensors.ts";
 import { Sam2Adapters } from "../../models/adapters/placement.ts";
 import type { Weights } from "../../models/parameters.ts";
 import type { ImageFeatures } from "../../models/sam2/image-encoder.ts";
+import type { MaskPrediction } from "../../models/sam2/mask-losses.ts";
 import type { FrameMemory } from "../../models/sam2/memory-bank.ts";
 import { Sam2 } from "../../models/sam2/sam2.ts";
-import type { FrameAnswer } from "../../models/sam2/track-frame.ts";
 import { PlainConvUNet } from "../../models/unet/plain-conv-unet.ts";
 import type { ModelSizes } from "../../prompts/prompter-prompts.ts";
 import type { TrainedParameters } from "../recipe.ts";
@@ -36,6 +37,7 @@ import {
   filledUp,
   namedFeatures,
   objectsInput,
+  questionCount,
   questionTensors,
   type SliceQuestion,
 } from "./question-batch.ts";
@@ -105,10 +107,11 @@ export class Rfmedsam2 {
     // Images are of four axes.
     const encode = ({ images }: tf.NamedTensorMap) => namedFeatures(this.features(images as tf.Tensor4D));
     this.#encoder = compileStep(encode, { name: "image encoder", ...options });
-    const answer = (tensors: tf.NamedTensorMap): tf.NamedTensorMap => {
-      const { lowMasks, ious, objectScores, memory } = this.#sam2.trackObjects(objectsInput(tensors));
-      return { lowMasks, ious, objectScores, memory: memory.features, pointer: memory.pointer };
-    };
+    const answer = (tensors: tf.NamedTensorMap): tf.NamedTensorMap =>
+      inBranches(tensors, questionCount(tensors), (some) => {
+        const { lowMasks, ious, objectScores, memory } = this.#sam2.trackObjects(objectsInput(some));
+        return { lowMasks, ious, objectScores, memory: memory.features, pointer: memory.pointer };
+      });
     this.#questions = compileStep(answer, { name: "questions", ...options });
   }
 
@@ -125,13 +128,9 @@ export class Rfmedsam2 {
   }
 
   /** Every tensor that SAM 2 and its adapters compute with, for compiled computations. */
-  weightTensors(): tf.NamedTensorMap {
-    const named = (part: string, tensors: ReadonlyMap<string, tf.Tensor>) =>
-      [...tensors].map(([name, tensor]) => [`${part}.${name}`, tensor] as const);
-    const { parameters } = this.#sam2;
-    return Object.fromEntries([
-      ...named("sam2", parameters.tensors()),
-      ...named("adapters", this.#adapters.parameters.tensors()),
+  weightTensors(): tf.Tensor[] {
+    return [this.#sam2.parameters, this.#adapters.parameters].flatMap((parameters) => [
+      ...parameters.tensors().values(),
     ]);
   }
 
@@ -172,7 +171,12 @@ export class Rfmedsam2 {
 
   /** Features of images as one batch, which belong to the caller. */
   features(images: tf.Tensor4D): ImageFeatures {
-    return this.#sam2.encode(images);
+    const encoded = inBranches(
+      { images },
+      images.shape[0],
+      ({ images: some }) => namedFeatures(this.#sam2.encode(some as tf.Tensor4D)), // As many axes as all.
+    );
+    return featuresOf(encoded);
   }
 
   /** The features of every slice, which belong to the caller. */
@@ -214,9 +218,14 @@ export class Rfmedsam2 {
     );
   }
 
-  /** The answers without memories, which are what training looks at. @param tensors of questions */
-  answer(tensors: tf.NamedTensorMap): FrameAnswer {
-    return this.#sam2.answerObjects(objectsInput(tensors));
+  /** What training looks at of the answers. @param tensors of questions */
+  predict(tensors: tf.NamedTensorMap): MaskPrediction {
+    const found = inBranches(tensors, questionCount(tensors), (some) => {
+      const { bareMasks, ious, objectScores } = this.#sam2.answerObjects(objectsInput(some));
+      return { bareMasks, ious, objectScores };
+    });
+    const own = <T extends tf.Tensor>(name: string) => expectDefined(found[name], name) as T; // As SAM 2 made it.
+    return { candidates: own("bareMasks"), ious: own("ious"), objectScores: own("objectScores") };
   }
 
   dispose(): void {

@@ -81,17 +81,17 @@ t.test("questions are filled up to one shape, whatever masks and memories they h
 
 t.test("what was filled up changes no answer", async (t) => {
   const { model, questions, end } = await asking();
-  const together = model.answer(tensorsOf(model, questions, FILLED_UP));
+  const together = model.predict(tensorsOf(model, questions, FILLED_UP));
   for (const [index, question] of questions.entries()) {
-    const alone = model.answer(tensorsOf(model, [question], AS_THEY_ARE));
-    for (const name of ["bareMasks", "ious", "objectScores", "pointer"] as const) {
+    const alone = model.predict(tensorsOf(model, [question], AS_THEY_ARE));
+    for (const name of ["candidates", "ious", "objectScores"] as const) {
       const [expected, found] = [alone[name], tf.slice(together[name] as tf.Tensor, index, 1)];
       const error = tf.max(tf.abs(tf.sub(expected, found))).dataSync()[0] ?? Number.NaN;
       t.ok(error < 1e-4, `${name} of question ${index} differs by ${error}`);
     }
   }
-  const others = model.answer(tensorsOf(model, questions.slice(0, 1), FILLED_UP));
-  const difference = tf.max(tf.abs(tf.sub(others.bareMasks, together.bareMasks))).dataSync()[0] ?? 0;
+  const others = model.predict(tensorsOf(model, questions.slice(0, 1), FILLED_UP));
+  const difference = tf.max(tf.abs(tf.sub(others.candidates, together.candidates))).dataSync()[0] ?? 0;
   t.ok(difference > 1e-3, "and questions are told apart");
   end();
 });
@@ -105,9 +105,7 @@ t.test("nor a gradient, where it counts nothing", async (t) => {
     const targets = tf.fill([count, height, width], 0.5) as tf.Tensor3D; // Three axes.
     const counts = tf.tensor2d(Array.from({ length: count }, (_, index) => [index < asked.length ? 1 : 0]));
     const loss = (): tf.Scalar => {
-      const { bareMasks, ious, objectScores } = model.answer(tensors);
-      const given = { candidates: bareMasks, ious, objectScores };
-      return tf.mul(maskLosses(given, targets, ADAPTER_LOSS, counts).total, count);
+      return tf.mul(maskLosses(model.predict(tensors), targets, ADAPTER_LOSS, counts).total, count);
     };
     const { grads } = tf.engine().gradients(loss, model.refinerTensors(), undefined, true);
     return grads.flatMap((gradient: tf.Tensor | undefined) =>

@@ -140,13 +140,18 @@ function memoryTensors(
   };
 }
 
+/** Of what `questionTensors` made. */
+export function questionCount({ places }: tf.NamedTensorMap): number {
+  return expectDefined(places, "places").shape[0] ?? 0;
+}
+
 /** What `questionTensors` made, for SAM 2. */
 export function objectsInput(tensors: tf.NamedTensorMap): ObjectsInput {
   const { "earlier masks": earlierMask, "mask presence": maskPresence } = tensors;
   const places = expectDefined(tensors["places"], "places") as tf.Tensor3D; // As they were made above, here and below.
   const kinds = expectDefined(tensors["kinds"], "kinds") as tf.Tensor3D;
   return {
-    objectCount: places.shape[0],
+    objectCount: questionCount(tensors),
     features: featuresOf(tensors),
     prompts: {
       points: { places, kinds },

@@ -49,7 +49,6 @@ export const unetPrompter: SliceRecipe = {
     "StridedSlice",
     "Sub",
     "Sum",
-    "ZerosLike",
   ],
   parameters: (config) => plainConvUNetParameters(parsePlainConvUNetConfig(config)),
   trainable: (config) => plainConvUNetTrainable(parsePlainConvUNetConfig(config)),

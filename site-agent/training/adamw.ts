@@ -32,9 +32,9 @@ export type AdamWRecord = {
   readonly second: ReadonlyMap<string, Float32Array>;
 };
 
-/** Zero moments for the given tensors. */
-export function initialAdamW(values: Tensors): AdamWState {
-  const zeros = (): Tensors => mapTensors(values, (value) => tf.zerosLike(value));
+/** Zero moments for tensors of the given shapes. */
+export function initialAdamW(values: ReadonlyMap<string, { readonly shape: number[] }>): AdamWState {
+  const zeros = (): Tensors => new Map([...values].map(([name, { shape }]) => [name, tf.zeros(shape)]));
   return { step: 0, first: zeros(), second: zeros() };
 }
 
@@ -47,91 +47,87 @@ export type AdamWUpdate = {
   readonly gradientScale: number;
 };
 
-/** New values and the state behind them. @param stepTensors of the same plan; compiled where that is faster */
+/** New values and the state behind them. */
 export function updateAdamW(
   plan: AdamWPlan,
   state: AdamWState,
-  update: AdamWUpdate,
-  stepTensors = adamWTensors(plan),
+  { values, gradients, learningRate, gradientScale }: AdamWUpdate,
 ): { readonly values: Tensors; readonly state: AdamWState } {
-  const { values, gradients } = update;
-  const step = state.step + 1;
   const names = [...values.keys()];
-  const numbers = numbersOf(plan, step, update);
-  const given = { value: values, gradient: gradients, first: state.first, second: state.second };
-  const tensors = Object.entries(given).flatMap(([role, of]) =>
-    names.map((name) => [keyOf(role, name), expectDefined(of.get(name), keyOf(role, name))]),
-  );
+  const numbers = stepNumbers(plan, { step: state.step + 1, names, learningRate });
+  const scale = tf.scalar(gradientScale);
   try {
-    const stepped = stepTensors({ ...numbers, ...Object.fromEntries(tensors) });
-    const taken = (role: Role): Tensors =>
-      new Map(names.map((name) => [name, expectDefined(stepped[keyOf(role, name)], keyOf(role, name))]));
-    return { values: taken("value"), state: { step, first: taken("first"), second: taken("second") } };
+    const tensors = { values, gradients, ...state, gradientScale: scale, numbers };
+    const { values: moved, ...moments } = stepTensors(plan, tensors);
+    return { values: moved, state: { step: state.step + 1, ...moments } };
   } finally {
-    tf.dispose(numbers);
+    tf.dispose([numbers, scale]);
   }
 }
 
-type Role = "value" | "first" | "second";
+export type AdamWTensors = {
+  readonly values: Tensors;
+  readonly gradients: Tensors;
+  readonly first: Tensors;
+  readonly second: Tensors;
+  /** A scalar that multiplies every gradient, which is how a norm is clipped. */
+  readonly gradientScale: tf.Tensor;
+  /** As `stepNumbers` gives them. */
+  readonly numbers: tf.NamedTensorMap;
+};
 
-/** The arithmetic of `updateAdamW` from named tensors to named tensors, as `compileStep` takes it. */
-export function adamWTensors(plan: AdamWPlan): (inputs: tf.NamedTensorMap) => tf.NamedTensorMap {
-  return (inputs) => {
-    const at = (key: string): tf.Tensor => expectDefined(inputs[key], key);
-    const names = Object.keys(inputs).flatMap((key) =>
-      key.startsWith(VALUE) ? [key.slice(VALUE.length)] : [],
-    );
-    const outputs: tf.NamedTensorMap = {};
-    for (const name of names) {
-      const value = at(keyOf("value", name));
-      const share = shareOf(plan, name);
-      const stepped = stepTensor(
-        {
-          ...{ value, gradient: at(keyOf("gradient", name)) },
-          ...{ first: at(keyOf("first", name)), second: at(keyOf("second", name)) },
-          ...{ rate: at(keyOf("rate", share)), keep: at(value.rank > 1 ? keyOf("keep", share) : KEEP_ALL) },
-          ...{ root: at(ROOT), gradientScale: at(GRADIENT_SCALE) },
-        },
-        plan,
-      );
-      for (const [role, tensor] of Object.entries(stepped)) outputs[keyOf(role, name)] = tensor;
-    }
-    return outputs;
+/** The arithmetic of an update, all of it in tensors. */
+export function stepTensors(
+  plan: AdamWPlan,
+  { values, gradients, first, second, gradientScale, numbers }: AdamWTensors,
+): Record<"values" | "first" | "second", Map<string, tf.Tensor>> {
+  const of = (tensors: Tensors, name: string): tf.Tensor => expectDefined(tensors.get(name), name);
+  const number = (key: string): tf.Tensor => expectDefined(numbers[key], key);
+  const stepped = {
+    ...{ values: new Map<string, tf.Tensor>(), first: new Map<string, tf.Tensor>() },
+    second: new Map<string, tf.Tensor>(),
   };
+  for (const [name, value] of values) {
+    const share = shareOf(plan, name);
+    const inputs = {
+      ...{ value, gradient: of(gradients, name), first: of(first, name), second: of(second, name) },
+      ...{ rate: number(keyOf("rate", share)), root: number(ROOT), gradientScale },
+      keep: number(value.rank > 1 ? keyOf("keep", share) : KEEP_ALL),
+    };
+    const found = stepTensor(inputs, plan);
+    stepped.values.set(name, found.value);
+    stepped.first.set(name, found.first);
+    stepped.second.set(name, found.second);
+  }
+  return stepped;
 }
 
-const [ROOT, GRADIENT_SCALE, KEEP_ALL] = ["root", "gradient scale", "keep all"];
-const VALUE = keyOf("value", "");
+const [ROOT, KEEP_ALL] = ["root", "keep all"];
 
-function keyOf(role: string, of: string | number): string {
-  return `${role} ${of}`;
+function keyOf(role: string, share: number): string {
+  return `${role} ${share}`;
 }
 
 function shareOf({ learningRateShares }: AdamWPlan, name: string): number {
   return learningRateShares?.get(name) ?? 1;
 }
 
-/** What changes from step to step beside the tensors, as scalars. */
-function numbersOf(
-  plan: AdamWPlan,
-  step: number,
-  { values, learningRate, gradientScale }: AdamWUpdate,
-): tf.NamedTensorMap {
-  const shares = new Set([...values.keys()].map((name) => shareOf(plan, name)));
+type Step = { readonly step: number; readonly names: readonly string[]; readonly learningRate: number };
+
+/** What changes from step to step beside the tensors, as scalars. @param step the number of the update, from 1 up */
+export function stepNumbers(plan: AdamWPlan, { step, names, learningRate }: Step): tf.NamedTensorMap {
+  const shares = new Set(names.map((name) => shareOf(plan, name)));
   const rates = [...shares].flatMap((share) => [
     [keyOf("rate", share), (learningRate * share) / (1 - plan.beta1 ** step)] as const,
     [keyOf("keep", share), 1 - learningRate * share * plan.weightDecay] as const,
   ]);
-  const all = [
-    ...rates,
-    [KEEP_ALL, 1],
-    [ROOT, 1 / Math.sqrt(1 - plan.beta2 ** step)],
-    [GRADIENT_SCALE, gradientScale],
-  ] as const;
+  const all = [...rates, [KEEP_ALL, 1], [ROOT, 1 / Math.sqrt(1 - plan.beta2 ** step)]] as const;
   return Object.fromEntries(all.map(([key, value]) => [key, tf.scalar(value)]));
 }
 
-function stepTensor(inputs: AdamWInputs, { beta1, beta2, epsilon }: AdamWConstants): Record<Role, tf.Tensor> {
+type Stepped = Record<"value" | "first" | "second", tf.Tensor>;
+
+function stepTensor(inputs: AdamWInputs, { beta1, beta2, epsilon }: AdamWConstants): Stepped {
   if (hasKernel(ADAMW_STEP)) {
     const outputs = runKernel(ADAMW_STEP, inputs, { beta1, beta2, epsilon });
     const [value, first, second] = outputs as [tf.Tensor, tf.Tensor, tf.Tensor]; // Three, as the kernel's name says.

@@ -11,6 +11,7 @@ import { Parameters } from "../models/parameters.ts";
 import type { Differentiated, TrainedParameters } from "../recipes/recipe.ts";
 import { ADAMW_DEFAULTS } from "./adamw.ts";
 import { GradientSum } from "./gradient-sum.ts";
+import { JoinedTensors } from "./joined-tensors.ts";
 import { Optimiser } from "./optimiser.ts";
 
 const native = await startBackend("tfjs-node").then(
@@ -143,6 +144,40 @@ t.test("what is no number changes nothing", async (t) => {
     parameters.dispose();
     t.equal(tf.memory().numTensors, before, "no tensor is left");
   }
+});
+
+t.test("small tensors of a kind are one, and are parted again", (t) => {
+  const large = tf.zeros([257, 256]);
+  const tensors = [
+    tf.tensor2d([[1, 2, 3]]),
+    tf.tensor1d([4]),
+    large,
+    tf.tensor4d([[[[5], [6]]]]),
+    tf.scalar(7),
+  ];
+  const joined = new JoinedTensors(tensors, ({ rank }) => (rank > 1 ? "matrix" : "vector"));
+  t.strictSame(
+    joined.groups.map(({ key, shape }) => [key, shape]),
+    [
+      ["matrix", [5, 1]],
+      ["vector", [2]],
+      ["matrix, 2", [257, 256]],
+    ],
+  );
+  const found = joined.join(tensors);
+  t.strictSame([...(found.get("matrix")?.dataSync() ?? [])], [1, 2, 3, 5, 6]);
+  t.strictSame([...(found.get("vector")?.dataSync() ?? [])], [4, 7]);
+  t.equal(found.get("matrix, 2"), large, "a large one is not copied");
+  const parts = joined.part(found);
+  t.strictSame(
+    parts.map(({ shape }) => shape),
+    tensors.map(({ shape }) => shape),
+  );
+  t.strictSame(
+    parts.map((part) => [...part.dataSync()]),
+    tensors.map((tensor) => [...tensor.dataSync()]),
+  );
+  t.end();
 });
 
 t.test("gradients that are summed are handed over once", (t) => {

@@ -9,11 +9,12 @@ import type { Differentiated, SliceRecipe, TrainableModel, TrainedParameters } f
 import {
   type AdamWPlan,
   type AdamWState,
-  adamWTensors,
   disposeAdamW,
   initialAdamW,
-  updateAdamW,
+  stepNumbers,
+  stepTensors,
 } from "./adamw.ts";
+import { JoinedTensors } from "./joined-tensors.ts";
 import { type TrainingBatch, TrainingError } from "./training-slice.ts";
 
 export type OptimiserPlan = Omit<AdamWPlan, "learningRateShares"> & {
@@ -30,19 +31,34 @@ export type StepTaken = {
 /** Trains the tensors of a model with what AdamW knows of them, which is nothing at first. */
 export class Optimiser {
   readonly #parameters: TrainedParameters;
+  readonly #joined: JoinedTensors;
+  /** Of joined tensors. */
   readonly #plan: AdamWPlan & OptimiserPlan;
   #state: AdamWState;
-  readonly #sumOfSquares: CompiledStep<{ sum: tf.Tensor }>;
-  readonly #stepTensors: CompiledStep<tf.NamedTensorMap>;
+  /** Of the step that is being taken. */
+  #gradients: readonly tf.Tensor[] = [];
+  readonly #update: CompiledStep<tf.NamedTensorMap>;
 
   constructor(parameters: TrainedParameters, plan: OptimiserPlan, onWarning?: CompileOptions["onWarning"]) {
-    const { learningRateShares } = parameters;
+    const { trainableNames: names, learningRateShares: shares } = parameters;
+    const shareOfKind = new Map<string, number>();
+    // Tensors of one axis are not decayed.
+    this.#joined = new JoinedTensors([...parameters.trainable().values()], ({ rank }, index) => {
+      const share = shares?.get(names[index] ?? "") ?? 1;
+      const kind = `${share} of the rate${rank > 1 ? ", decayed" : ""}`;
+      shareOfKind.set(kind, share);
+      return kind;
+    });
+    const { groups } = this.#joined;
+    const learningRateShares = new Map(groups.map(({ key, kind }) => [key, shareOfKind.get(kind) ?? 1]));
     this.#parameters = parameters;
-    this.#plan = { ...plan, ...(learningRateShares && { learningRateShares }) };
-    this.#state = initialAdamW(parameters.trainable());
-    const options = (name: string): CompileOptions => ({ name, ...(onWarning && { onWarning }) });
-    this.#sumOfSquares = compileStep(sumOfSquares, options("norm of gradients"));
-    this.#stepTensors = compileStep(adamWTensors(this.#plan), options("optimiser"));
+    this.#plan = { ...plan, learningRateShares };
+    this.#state = initialAdamW(new Map(groups.map((group) => [group.key, group])));
+    this.#update = compileStep((inputs) => this.#updated(inputs), {
+      name: "optimiser",
+      reads: () => [...this.#values(), ...this.#gradients],
+      ...(onWarning && { onWarning }),
+    });
   }
 
   get stepCount(): number {
@@ -54,44 +70,86 @@ export class Optimiser {
    * @throws TrainingError `training.diverged` when the loss or a gradient is no longer finite; the model is unchanged
    */
   async step({ value, grads }: Differentiated, learningRate: number): Promise<StepTaken> {
-    const values = this.#parameters.trainable();
+    let found: tf.NamedTensorMap | null = null;
     try {
-      const names = [...values.keys()];
-      const gradients = new Map(
-        grads.map((gradient, index) => [expectDefined(names[index], "name"), gradient]),
-      );
+      this.#gradients = grads;
+      found = disposeOnError(() => this.#run(learningRate));
       const loss = await scalar(value);
-      const gradientNormL2 = await this.#normL2(gradients);
+      const gradientNormL2 = await scalar(expectDefined(found[NORM], NORM));
       if (!Number.isFinite(loss) || !Number.isFinite(gradientNormL2)) throw diverged();
-      const gradientScale = Math.min(1, this.#plan.gradientNormL2Max / (gradientNormL2 + NORM_EPSILON));
-      const update = { values, gradients, learningRate, gradientScale };
-      const before = this.#state;
-      const updated = disposeOnError(() =>
-        updateAdamW(this.#plan, before, update, (inputs) => this.#stepTensors.run(inputs)),
-      );
-      this.#state = updated.state;
-      disposeAdamW(before);
-      this.#parameters.replace(updated.values);
+      this.#take(found);
+      found = { [NORM]: expectDefined(found[NORM], NORM) };
       return { loss, gradientNormL2 };
     } finally {
-      tf.dispose([value, [...grads]]);
-    }
-  }
-
-  async #normL2(gradients: ReadonlyMap<string, tf.Tensor>): Promise<number> {
-    const { sum } = disposeOnError(() => this.#sumOfSquares.run(Object.fromEntries(gradients)));
-    try {
-      return Math.sqrt(await scalar(sum));
-    } finally {
-      sum.dispose();
+      this.#gradients = [];
+      tf.dispose([value, [...grads], found ?? []]);
     }
   }
 
   dispose(): void {
     disposeAdamW(this.#state);
-    this.#sumOfSquares.dispose();
-    this.#stepTensors.dispose();
+    this.#update.dispose();
   }
+
+  #values(): tf.Tensor[] {
+    return [...this.#parameters.trainable().values()];
+  }
+
+  get #keys(): string[] {
+    return this.#joined.groups.map(({ key }) => key);
+  }
+
+  #run(learningRate: number): tf.NamedTensorMap {
+    const { step, first, second } = this.#state;
+    const numbers = stepNumbers(this.#plan, { step: step + 1, names: this.#keys, learningRate });
+    try {
+      return this.#update.run({ ...numbers, ...named(FIRST, first), ...named(SECOND, second) });
+    } finally {
+      tf.dispose(numbers);
+    }
+  }
+
+  /** Of given moments and numbers, values and gradients: new values, new moments, and the norm before clipping. */
+  #updated(inputs: tf.NamedTensorMap): tf.NamedTensorMap {
+    const keys = this.#keys;
+    const gradients = this.#joined.join(this.#gradients);
+    const norm = tf.sqrt(sumOfSquares([...gradients.values()]));
+    const excess = tf.div(tf.add(norm, NORM_EPSILON), this.#plan.gradientNormL2Max);
+    const stepped = stepTensors(this.#plan, {
+      ...{ values: this.#joined.join(this.#values()), gradients, numbers: inputs },
+      ...{ first: unnamed(FIRST, keys, inputs), second: unnamed(SECOND, keys, inputs) },
+      gradientScale: tf.div(1, tf.maximum(1, excess)),
+    });
+    const values = this.#joined.part(stepped.values);
+    return {
+      [NORM]: norm,
+      ...Object.fromEntries(values.map((value, index) => [`${VALUE} ${index}`, value])),
+      ...named(FIRST, stepped.first),
+      ...named(SECOND, stepped.second),
+    };
+  }
+
+  #take(found: tf.NamedTensorMap): void {
+    const before = this.#state;
+    const moments = { first: unnamed(FIRST, this.#keys, found), second: unnamed(SECOND, this.#keys, found) };
+    this.#state = { step: before.step + 1, ...moments };
+    disposeAdamW(before);
+    const values = this.#parameters.trainableNames.map((name, index) => {
+      const key = `${VALUE} ${index}`;
+      return [name, expectDefined(found[key], key)] as const;
+    });
+    this.#parameters.replace(new Map(values));
+  }
+}
+
+const [NORM, VALUE, FIRST, SECOND] = ["norm", "value", "first", "second"] as const;
+
+function named(role: string, tensors: ReadonlyMap<string, tf.Tensor>): tf.NamedTensorMap {
+  return Object.fromEntries([...tensors].map(([key, tensor]) => [`${role} ${key}`, tensor]));
+}
+
+function unnamed(role: string, keys: readonly string[], tensors: tf.NamedTensorMap): Map<string, tf.Tensor> {
+  return new Map(keys.map((key) => [key, expectDefined(tensors[`${role} ${key}`], `${role} ${key}`)]));
 }
 
 /**
@@ -114,11 +172,11 @@ export async function trainStep(
 /** PyTorch's constant in clip_grad_norm_. */
 const NORM_EPSILON = 1e-6;
 
-function sumOfSquares(tensors: tf.NamedTensorMap): { sum: tf.Tensor } {
-  const each = Object.values(tensors).map((x) =>
+function sumOfSquares(tensors: readonly tf.Tensor[]): tf.Tensor {
+  const each = tensors.map((x) =>
     hasKernel(SUM_SQUARES) ? runSingleKernel(SUM_SQUARES, { x }) : tf.sum(tf.square(x)),
   );
-  return { sum: tf.addN(each) };
+  return tf.addN(each);
 }
 
 async function scalar(tensor: tf.Tensor): Promise<number> {

@@ -104,7 +104,7 @@ export async function openVolume(folder: string): Promise<OpenedVolume> {
   const slices = drawnSlices(size);
   return {
     async refine() {
-      await prompterOnClip(model.prompter, slices);
+      await prompterOnClip(model.prompting, slices);
       const masks: Float32Array[] = [];
       await refined(model, slices, (_, answers) => void masks.push(...answers.map(({ logits }) => logits)));
       return masks;

@@ -1,8 +1,7 @@
 import t from "tap";
+import { withBranches } from "../../../test/support/with-branches.ts";
 import { startBackend } from "../start-backend.ts";
 import { tf } from "../tensors.ts";
-import type { GraphCompiler } from "./compiled-graph.ts";
-import type { CompilingBackend } from "./graph-compiler.ts";
 import { inBranches } from "./in-branches.ts";
 
 await startBackend("wasm");
@@ -11,20 +10,6 @@ const SAMPLES = 5;
 const images = tf.randomNormal([SAMPLES, 4], 0, 1, "float32", 1);
 const rows = tf.randomNormal([2 * SAMPLES, 4], 0, 1, "float32", 2);
 const weight = tf.tensor1d([1, -2, 0.5, 3]);
-
-/** What the running backend would do if its graphs had so many branches; nothing here is recorded. */
-function withBranches(branches: number, act: () => void): void {
-  const backend = tf.backend() as Partial<{ -readonly [Key in keyof CompilingBackend]: GraphCompiler }>;
-  const record = (): never => {
-    throw new Error("nothing is compiled here");
-  };
-  backend.graphCompiler = { branches, record };
-  try {
-    act();
-  } finally {
-    delete backend.graphCompiler;
-  }
-}
 
 /** Of every sample its own numbers and those of its two rows. */
 function computed(sizes: number[]): tf.NamedTensorMap {

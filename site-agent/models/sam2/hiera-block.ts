@@ -9,6 +9,7 @@ import { addBias } from "../nn/bias.ts";
 import { gelu } from "../nn/gelu.ts";
 import { layerNorm } from "../nn/layer-norm.ts";
 import { linear, product } from "../nn/linear.ts";
+import { maxPoolByTwo } from "../nn/max-pool-by-two.ts";
 import type { ModelPart } from "../nn/model-part.ts";
 import { joinWindows, partitionWindows } from "../nn/windows.ts";
 
@@ -34,11 +35,7 @@ export function hieraBlock(image: tf.Tensor4D, spec: HieraBlockSpec, part: Model
 
 function projected(normalised: tf.Tensor4D, { pools }: HieraBlockSpec, part: ModelPart): tf.Tensor4D {
   const image = linear(normalised, part.linear("proj"));
-  return pools ? pooled(image) : image;
-}
-
-function pooled(image: tf.Tensor4D): tf.Tensor4D {
-  return tf.maxPool(image, POOL_SIDE, POOL_SIDE, "valid");
+  return pools ? maxPoolByTwo(image) : image;
 }
 
 /** [B, H, W, inChannels] -> [B, H, W, outChannels], half as high and wide where the block pools */
@@ -49,7 +46,7 @@ function attention(image: tf.Tensor4D, spec: HieraBlockSpec, part: ModelPart): t
     tf.Tensor4D,
     tf.Tensor4D,
   ]; // Three, as asked for.
-  const asking = pools ? pooled(query) : query;
+  const asking = pools ? maxPoolByTwo(query) : query;
   const [count, height, width] = asking.shape;
   const heads = (windows: tf.Tensor4D) => splitHeads(sequence(windows), headCount);
   const attended = dotProductAttention({ query: heads(asking), key: heads(key), value: heads(value) });

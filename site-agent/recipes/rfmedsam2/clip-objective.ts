@@ -80,7 +80,7 @@ async function addClip(
   );
   const { config, sizes } = model;
   const plan = refinementPlanOf(model);
-  const prompter = await prompterOnClip(model.prompter, clip);
+  const prompter = await prompterOnClip(model.prompting, clip);
   const simulation = { model: sizes, policy: config.prompts, prng, rule: plan.prompter };
   const prompts = simulatedClipPrompts({ truth, prompter, drawnClasses }, simulation);
   const encoding = new ClipEncoding(model, gradients);

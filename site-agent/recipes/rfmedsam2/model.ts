@@ -26,6 +26,7 @@ import type { ImageFeatures } from "../../models/sam2/image-encoder.ts";
 import type { MaskPrediction } from "../../models/sam2/mask-losses.ts";
 import type { FrameMemory } from "../../models/sam2/memory-bank.ts";
 import { Sam2 } from "../../models/sam2/sam2.ts";
+import { type CompiledPredictor, compiledPredictor } from "../../models/segment-slices.ts";
 import { PlainConvUNet } from "../../models/unet/plain-conv-unet.ts";
 import type { ModelSizes } from "../../prompts/prompter-prompts.ts";
 import type { TrainedParameters } from "../recipe.ts";
@@ -64,6 +65,8 @@ export class Rfmedsam2 {
   readonly config: Rfmedsam2Config;
   readonly sam2Config: Sam2Config;
   readonly prompter: PlainConvUNet;
+  /** What the prompter sees. */
+  readonly prompting: CompiledPredictor;
   /** Those that training changes. */
   readonly parameters: TrainedParameters;
   readonly sizes: ModelSizes;
@@ -100,10 +103,9 @@ export class Rfmedsam2 {
       adapters: adapters.parameters,
     };
     this.parameters = new PartedParameters(names, rfmedsam2LearningRateShares(config), parts);
-    const options = {
-      reads: () => this.weightTensors(),
-      onWarning: (warning: CompileWarning): void => this.#onWarning?.(warning),
-    };
+    const onWarning = (warning: CompileWarning): void => this.#onWarning?.(warning);
+    const options = { reads: () => this.weightTensors(), onWarning };
+    this.prompting = compiledPredictor(this.prompter, onWarning);
     // Images are of four axes.
     const encode = ({ images }: tf.NamedTensorMap) => namedFeatures(this.features(images as tf.Tensor4D));
     this.#encoder = compileStep(encode, { name: "image encoder", ...options });
@@ -231,6 +233,7 @@ export class Rfmedsam2 {
   dispose(): void {
     this.#encoder.dispose();
     this.#questions.dispose();
+    this.prompting.dispose();
     this.prompter.dispose();
     this.#sam2.dispose();
     this.#adapters.dispose();

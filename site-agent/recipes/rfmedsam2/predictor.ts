@@ -32,7 +32,7 @@ export function windowsOf(
   view: PredictionView,
 ): AsyncGenerator<RefinedWindow> {
   return clipWindows(model, slices, {
-    prompter: slicePredictor(model.prompter, view),
+    prompter: slicePredictor(model.prompting, view),
     classCount: view.labels.length,
     clip: { depth: model.config.refinement.clipSlices, ...view.plan.patch },
   });

@@ -1,12 +1,9 @@
 // What the prompter sees in a stack of slices of its patch's size.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
-import { type Predictor, segmentSlices } from "../../models/segment-slices.ts";
+import { type Predictor, SLICES_AT_ONCE, segmentSlices } from "../../models/segment-slices.ts";
 import { type PrompterOutput, prompterOutput } from "../../prompts/prompter-output.ts";
 import type { TrainingSlice } from "../../training/training-slice.ts";
-
-/** Slices that go through the network at once. */
-const BATCH_SIZE = 8;
 
 export async function prompterOnClip(
   prompter: Predictor,
@@ -18,6 +15,6 @@ export async function prompterOnClip(
   slices.forEach(({ image }, index) => {
     images.set(image, index * height * width * channels);
   });
-  const shares = await segmentSlices(prompter, images, { count, height, width, channels }, BATCH_SIZE);
+  const shares = await segmentSlices(prompter, images, { count, height, width, channels }, SLICES_AT_ONCE);
   return prompterOutput(shares, { depth: count, height, width, classCount: prompter.classCount });
 }

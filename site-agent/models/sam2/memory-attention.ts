@@ -3,8 +3,9 @@
 // are not turned.
 // B objects, H W the image embedding, C channels, L tokens of memory, M their channels.
 
-import { assert } from "@consilium/shared/base/assert.ts";
+import { assert, expectDefined } from "@consilium/shared/base/assert.ts";
 import type { Sam2Config } from "@consilium/shared/model/sam2.ts";
+import { inBranches } from "../../backend/graph/in-branches.ts";
 import { expectShape } from "../../backend/shape.ts";
 import { tf } from "../../backend/tensors.ts";
 import { gelu } from "../nn/gelu.ts";
@@ -102,9 +103,24 @@ function memoryLayer(
   const sequences = { query, key, value, ...(hidden && { hidden }) };
   const toMemory = projectedAttention(sequences, part.under("cross_attn_image"), turns);
   const second = tf.add<tf.Tensor3D>(first, adapted("cross_attn_image", toMemory));
-  const wide = linear(layerNorm(second, part.norm("norm3"), EPSILON), part.linear("linear1"));
-  const narrow = linear(config.activation === "relu" ? tf.relu(wide) : gelu(wide), part.linear("linear2"));
+  const narrow = perceptron(layerNorm(second, part.norm("norm3"), EPSILON), config, part);
   return part.observe(tf.add<tf.Tensor3D>(second, narrow));
+}
+
+/** Of every place by itself: those of a single object are parted as the objects of a batch are. */
+function perceptron(
+  x: tf.Tensor3D,
+  { activation }: Sam2Config["memoryAttention"],
+  part: ModelPart,
+): tf.Tensor3D {
+  const [batch, places, channels] = x.shape;
+  const rows = tf.reshape(x, [batch * places, channels]);
+  const compute = ({ rows: some }: tf.NamedTensorMap) => {
+    const wide = linear(some as tf.Tensor2D, part.linear("linear1")); // As many axes as all rows.
+    return { narrow: linear(activation === "relu" ? tf.relu(wide) : gelu(wide), part.linear("linear2")) };
+  };
+  const found = batch === 1 ? inBranches({ rows }, places, compute) : compute({ rows });
+  return tf.reshape(expectDefined(found["narrow"], "rows"), x.shape);
 }
 
 function selfAttention(

@@ -42,21 +42,35 @@ export function dotProductAttention({ hidden, ...inputs }: AttentionInputs): tf.
   const { M = 0, D = 1 } = expectShape(inputs.key, [G, "M", "D"]);
   expectShape(inputs.value, [G, M, D]);
   if (hidden) expectShape(hidden, [G, 1, M]);
-  const given: Inputs = { ...inputs };
-  const result = G * N * M <= KEPT_SHARES_MAX ? withSharesKept(given, hidden) : inChunks(given, hidden);
+  const scale = D ** -0.5;
+  // Where the softmax cannot scale on its way, queries are scaled: they are fewer numbers than their products with keys.
+  const given = hasKernel(SCALED_SOFTMAX)
+    ? { inputs, factor: scale, ...(hidden && { hidden }) }
+    : {
+        inputs: { ...inputs, query: tf.mul(inputs.query, scale) },
+        factor: 1,
+        ...(hidden && { hidden: tf.mul(hidden, scale) }),
+      };
+  const result = G * N * M <= KEPT_SHARES_MAX ? withSharesKept(given) : inChunks(given);
   return result as tf.Tensor3D; // The shape of the queries.
 }
 
+type Scaled = {
+  readonly inputs: Inputs;
+  /** Of products, that is still missing. */
+  readonly factor: number;
+  readonly hidden?: tf.Tensor;
+};
+
 /** Every gradient by itself: of keys and values that are constant, like memories of other frames, nobody asks for one. */
-function withSharesKept(inputs: Inputs, hidden?: tf.Tensor): tf.Tensor {
+function withSharesKept({ inputs, factor, hidden }: Scaled): tf.Tensor {
   return withGradient<Inputs, Inputs & { shares: tf.Tensor }>(inputs, {
     forward: (given) => {
-      const shares = weights(given.query, given.key, hidden);
+      const shares = weights(given.query, given.key, { factor, ...(hidden && { hidden }) });
       return { value: tf.matMul(shares, given.value), kept: { ...given, shares } };
     },
     backward: (dy, { query, key, value, shares }) => {
-      const score = (): tf.Tensor =>
-        scaledSoftmaxGradient(shares, tf.matMul(dy, value, false, true), scaleOf(key));
+      const score = (): tf.Tensor => scaledSoftmaxGradient(shares, tf.matMul(dy, value, false, true), factor);
       return {
         query: () => tf.matMul(score(), key),
         key: () => tf.matMul(score(), query, true),
@@ -66,15 +80,16 @@ function withSharesKept(inputs: Inputs, hidden?: tf.Tensor): tf.Tensor {
   });
 }
 
-function inChunks(inputs: Inputs, hidden?: tf.Tensor): tf.Tensor {
+function inChunks({ inputs, factor, hidden }: Scaled): tf.Tensor {
+  const options = { factor, ...(hidden && { hidden }) };
   return withGradient<Inputs, Inputs & Hidden>(inputs, {
     forward: ({ query, key, value }) => {
       const parts = queryChunks({ query, key }).map(([start, count]) =>
-        tf.tidy(() => tf.matMul(weights(someOf(query, start, count), key, hidden), value)),
+        tf.tidy(() => tf.matMul(weights(someOf(query, start, count), key, options), value)),
       );
       return { value: joined(parts), kept: { query, key, value, ...(hidden && { hidden }) } };
     },
-    backward: gradients,
+    backward: (dy, kept) => gradients(dy, kept, factor),
   });
 }
 
@@ -93,19 +108,10 @@ function someOf(x: tf.Tensor, start: number, count: number): tf.Tensor {
 }
 
 /** [G, count, M] of queries [G, count, D] */
-function weights(queries: tf.Tensor, key: tf.Tensor, hidden?: tf.Tensor): tf.Tensor {
+function weights(queries: tf.Tensor, key: tf.Tensor, { factor, hidden }: Omit<Scaled, "inputs">): tf.Tensor {
   const products = tf.matMul(queries, key, false, true);
-  return scaledSoftmax(hidden ? tf.add(products, hidden) : products, scaleOf(key));
-}
-
-/** 1 / sqrt(D) */
-function scaleOf({ shape }: tf.Tensor): number {
-  return (shape.at(-1) ?? 1) ** -0.5;
-}
-
-function scaledSoftmax(x: tf.Tensor, factor: number): tf.Tensor {
-  if (hasKernel(SCALED_SOFTMAX)) return runSingleKernel(SCALED_SOFTMAX, { x }, { factor });
-  return tf.softmax(tf.mul(x, factor));
+  const x = hidden ? tf.add(products, hidden) : products;
+  return factor === 1 ? tf.softmax(x) : runSingleKernel(SCALED_SOFTMAX, { x }, { factor });
 }
 
 /** @param y what it gave */
@@ -113,7 +119,8 @@ function scaledSoftmaxGradient(y: tf.Tensor, dy: tf.Tensor, factor: number): tf.
   if (hasKernel(SCALED_SOFTMAX_GRADIENT))
     return runSingleKernel(SCALED_SOFTMAX_GRADIENT, { y, dy }, { factor });
   const mean = tf.sum(tf.mul(y, dy), -1, true);
-  return tf.mul(tf.mul(y, tf.sub(dy, mean)), factor);
+  const gradient = tf.mul(y, tf.sub(dy, mean));
+  return factor === 1 ? gradient : tf.mul(gradient, factor);
 }
 
 function joined(parts: tf.Tensor[]): tf.Tensor {
@@ -121,15 +128,16 @@ function joined(parts: tf.Tensor[]): tf.Tensor {
   return first && parts.length === 1 ? first : tf.concat(parts, 1);
 }
 
-function gradients(dy: tf.Tensor, kept: Inputs & Hidden): Inputs {
+function gradients(dy: tf.Tensor, kept: Inputs & Hidden, factor: number): Inputs {
   const queryGradients: tf.Tensor[] = [];
   let [key, value]: (tf.Tensor | undefined)[] = [];
   for (const [start, count] of queryChunks(kept)) {
     const part = tf.tidy(() => {
       const [queries, output] = [someOf(kept.query, start, count), someOf(dy, start, count)];
-      const probability = weights(queries, kept.key, kept.hidden);
+      const { key: keys, hidden } = kept;
+      const probability = weights(queries, keys, { factor, ...(hidden && { hidden }) });
       const direct = tf.matMul(output, kept.value, false, true);
-      const score = scaledSoftmaxGradient(probability, direct, scaleOf(kept.key));
+      const score = scaledSoftmaxGradient(probability, direct, factor);
       return {
         query: tf.matMul(score, kept.key),
         key: tf.matMul(score, queries, true),

@@ -27,10 +27,10 @@ export function modelImage(
   }
   const stretched = resizedPlane(plane, { height, width }, { height: side, width: side });
   const picture = new Float32Array(side * side * 3);
-  stretched.forEach((value, pixel) => {
-    for (let channel = 0; channel < 3; channel += 1) {
-      picture[pixel * 3 + channel] = (value - (MEAN[channel] ?? 0)) / (DEVIATION[channel] ?? 1);
-    }
+  MEAN.forEach((mean, channel) => {
+    const deviation = DEVIATION[channel] ?? 1;
+    for (let pixel = 0; pixel < stretched.length; pixel += 1)
+      picture[pixel * 3 + channel] = ((stretched[pixel] ?? 0) - mean) / deviation;
   });
   return picture;
 }

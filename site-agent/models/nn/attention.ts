@@ -11,6 +11,8 @@ import {
   SCALED_SOFTMAX,
   SCALED_SOFTMAX_GRADIENT,
 } from "../../backend/fused-kernel.ts";
+import { runsGraphs } from "../../backend/graph/graph-compiler.ts";
+import { inBranches } from "../../backend/graph/in-branches.ts";
 import { expectShape } from "../../backend/shape.ts";
 import { tf } from "../../backend/tensors.ts";
 
@@ -51,8 +53,18 @@ export function dotProductAttention({ hidden, ...inputs }: AttentionInputs): tf.
         factor: 1,
         ...(hidden && { hidden: tf.mul(hidden, scale) }),
       };
-  const result = G * N * M <= KEPT_SHARES_MAX ? withSharesKept(given) : inChunks(given);
-  return result as tf.Tensor3D; // The shape of the queries.
+  const attend = (query: tf.Tensor): tf.Tensor => {
+    const asked = { ...given, inputs: { ...given.inputs, query } };
+    return G * N * M <= KEPT_SHARES_MAX ? withSharesKept(asked) : inChunks(asked);
+  };
+  if (G > 1 || !runsGraphs()) return attend(given.inputs.query) as tf.Tensor3D; // The shape of the queries.
+  // A single group has no other to run beside it: its queries are parted.
+  const rows = tf.reshape(given.inputs.query, [N, D]);
+  const found = inBranches({ rows }, N, ({ rows: some }) => {
+    const count = some?.shape[0] ?? 0;
+    return { attended: tf.reshape(attend(tf.reshape(some as tf.Tensor, [1, count, D])), [count, D]) };
+  });
+  return tf.reshape(expectDefined(found["attended"], "attended rows"), [1, N, D]);
 }
 
 type Scaled = {

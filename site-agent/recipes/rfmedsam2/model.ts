@@ -56,6 +56,8 @@ export type Answered = {
 
 /** Questions, or training slices, of which this many pixels are looked at at once: small images in batches. */
 const PIXELS_AT_ONCE = 16 * 128 * 128;
+/** The same in graphs, of whose two branches each wants an image. */
+const COMPILED_PIXELS_AT_ONCE = 2 * 512 * 512;
 /** In compiled computations, where a call costs little and what a batch is filled up with costs as much as the rest. */
 const COMPILED_QUESTIONS = 4;
 const COMPILED_FRAMES = 4;
@@ -157,7 +159,8 @@ export class Rfmedsam2 {
   }
 
   get #atOnce(): number {
-    return Math.max(1, Math.floor(PIXELS_AT_ONCE / this.sam2Config.imageSize ** 2));
+    const pixels = runsGraphs() ? COMPILED_PIXELS_AT_ONCE : PIXELS_AT_ONCE;
+    return Math.max(1, Math.floor(pixels / this.sam2Config.imageSize ** 2));
   }
 
   /** Slices as SAM 2 sees them, [slices, S, S, 3]. */

@@ -18,7 +18,16 @@ await startBackend("wasm");
 
 const config = parsePlainConvUNetConfig({
   ...{ inputChannels: 1, classCount: 3, deepSupervision: true, featuresPerStage: [4, 8] },
-  ...{ strides: [[1, 1], [2, 2]], kernelSizes: [[3, 3], [3, 3]] }, // biome-ignore format: as one reads it
+  ...{
+    strides: [
+      [1, 1],
+      [2, 2],
+    ],
+    kernelSizes: [
+      [3, 3],
+      [3, 3],
+    ],
+  },
   ...{ convsPerStage: [1, 1], convsPerStageDecoder: [1] },
 });
 const STACK = { count: 5, height: 8, width: 8, channels: 1 };

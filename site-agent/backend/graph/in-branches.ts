@@ -2,6 +2,7 @@
 // own: branches run on different processors, which then wait for each other once a batch and not at every operation.
 
 import { expectDefined } from "@consilium/shared/base/assert.ts";
+import { joinedRows } from "../joined-rows.ts";
 import { tf } from "../tensors.ts";
 import { graphBranches } from "./graph-compiler.ts";
 
@@ -32,14 +33,5 @@ export function inBranches(
   const found = sizes.map((_, part) =>
     compute(Object.fromEntries(split.map(([name, parts]) => [name, expectDefined(parts[part], name)]))),
   );
-  const names = Object.keys(expectDefined(found[0], "a part"));
-  return Object.fromEntries(
-    names.map((name) => [
-      name,
-      tf.concat(
-        found.map((part) => expectDefined(part[name], name)),
-        0,
-      ),
-    ]),
-  );
+  return joinedRows(found);
 }

@@ -11,6 +11,7 @@ import {
   compileStep,
 } from "../../backend/graph/compile-step.ts";
 import { runsGraphs } from "../../backend/graph/graph-compiler.ts";
+import { joinedRows } from "../../backend/joined-rows.ts";
 import { tf } from "../../backend/tensors.ts";
 import type { ImageFeatures } from "../../models/sam2/image-encoder.ts";
 import { type MaskLossSettings, maskLosses } from "../../models/sam2/mask-losses.ts";
@@ -94,7 +95,7 @@ export class ClipGradients {
       const missing = Array.from({ length: count - slices.length }, () => zeros(first));
       const found = this.#images.run({
         images: this.#model.images(filledUp(slices, count)),
-        ...joined([...gradients, ...missing]),
+        ...joinedRows([...gradients, ...missing].map(namedFeatures)),
       });
       return this.#imageGradients(found);
     });
@@ -120,7 +121,7 @@ export class ClipGradients {
         "a gradient",
       );
       const all = Array.from({ length: images.shape[0] }, (_, index) => gradients[index] ?? zeros(some));
-      const found = this.#images.finish(begun, { images, ...joined(all) });
+      const found = this.#images.finish(begun, { images, ...joinedRows(all.map(namedFeatures)) });
       return this.#imageGradients(found as tf.NamedTensorMap); // Those that there are.
     });
   }
@@ -249,18 +250,4 @@ function added(sum: ImageFeatures | undefined, more: ImageFeatures): ImageFeatur
     embedding: tf.add(sum.embedding, more.embedding),
     fine: sum.fine && more.fine && [tf.add(sum.fine[0], more.fine[0]), tf.add(sum.fine[1], more.fine[1])],
   };
-}
-
-function joined(each: readonly ImageFeatures[]): tf.NamedTensorMap {
-  const all = each.map(namedFeatures);
-  const names = Object.keys(expectDefined(all[0], "features"));
-  return Object.fromEntries(
-    names.map((name) => [
-      name,
-      tf.concat(
-        all.map((features) => expectDefined(features[name], name)),
-        0,
-      ),
-    ]),
-  );
 }

@@ -6,6 +6,7 @@
 import { expectDefined } from "@consilium/shared/base/assert.ts";
 import { chunks } from "@consilium/shared/base/chunks.ts";
 import type { Sam2Config } from "@consilium/shared/model/sam2.ts";
+import { joinedRows } from "../../backend/joined-rows.ts";
 import { tf } from "../../backend/tensors.ts";
 import type { ImageFeatures } from "../../models/sam2/image-encoder.ts";
 import { type RememberedTensors, rememberedTensors } from "../../models/sam2/memory-of-each.ts";
@@ -64,7 +65,7 @@ export function questionTensors(asked: readonly SliceQuestion[], options: BatchO
   const questions = batching.framesStep === null ? asked : filledUp(asked, batching.countMax);
   const { places, kinds } = pointTensors(pointPrompts(questions), config);
   return {
-    ...featureTensors(questions.map(({ features }) => features)),
+    ...joinedRows(questions.map(({ features }) => namedFeatures(features))),
     ...{ places, kinds },
     ...maskTensors(questions, options),
     ...memoryTensors(questions, options),
@@ -75,21 +76,6 @@ export function questionTensors(asked: readonly SliceQuestion[], options: BatchO
 export function filledUp<Item>(items: readonly Item[], count: number): Item[] {
   const last = expectDefined(items.at(-1), "an item");
   return Array.from({ length: count }, (_, index) => items[index] ?? last);
-}
-
-function featureTensors(each: readonly ImageFeatures[]): tf.NamedTensorMap {
-  const joined = (of: (features: ImageFeatures) => tf.Tensor4D | undefined): tf.Tensor =>
-    tf.concat(
-      each.map((features) => expectDefined(of(features), "features of one kind")),
-      0,
-    );
-  return namedFeatures({
-    embedding: joined(({ embedding }) => embedding) as tf.Tensor4D, // Of four axes.
-    fine: each[0]?.fine && [
-      joined(({ fine }) => fine?.[0]) as tf.Tensor4D, // As above.
-      joined(({ fine }) => fine?.[1]) as tf.Tensor4D, // As above.
-    ],
-  });
 }
 
 /** As `namedFeatures` gives them, at most. */

@@ -6,7 +6,8 @@ import { availableParallelism, cpus } from "node:os";
 import { promisify } from "node:util";
 import type { BackendName, BackendReport, ProbeFailure } from "./backend-report.ts";
 import { runSelfTest } from "./self-test.ts";
-import { tensorFlowThreads } from "./tensorflow-threads.ts";
+import { installTensorFlowKernels } from "./tensorflow-kernels.ts";
+import { operationThreads, tensorFlowThreads } from "./tensorflow-threads.ts";
 import { loadBackendPackage, tf } from "./tensors.ts";
 import { installTrainingKernels } from "./wasm-kernels/install.ts";
 import { startWebGpu } from "./webgpu.ts";
@@ -66,8 +67,12 @@ async function startNative(name: "tfjs-node-gpu" | "tfjs-node"): Promise<Started
   await loadBackendPackage(`@tensorflow/${name}`);
   await tf.setBackend("tensorflow");
   const { isUsingGpuDevice, binding } = tf.backend() as unknown as NativeBackend; // What these packages register.
-  const version = `${tf.version["tfjs-core"]}, TensorFlow ${binding.TF_Version}`;
-  return { version, devices: isUsingGpuDevice ? await gpuNames() : cpuNames(), isGpu: isUsingGpuDevice };
+  const stock = `${tf.version["tfjs-core"]}, TensorFlow ${binding.TF_Version}`;
+  if (isUsingGpuDevice) return { version: stock, devices: await gpuNames(), isGpu: true };
+  const threads = operationThreads(process.env, availableParallelism());
+  const kernels = installTensorFlowKernels(`@tensorflow/${name}`, threads);
+  const version = kernels ? `${stock}, own kernels with ${kernels.levels[0]}` : stock;
+  return { version, devices: cpuNames(), isGpu: false };
 }
 
 async function startPortable(name: "wasm" | "cpu"): Promise<Started> {

@@ -8,6 +8,14 @@
 export function tensorFlowThreads(processors: number): Record<string, string> {
   return {
     TF_NUM_INTEROP_THREADS: String(processors),
-    TF_NUM_INTRAOP_THREADS: String(Math.max(1, processors - 1)),
+    [OPERATION_THREADS]: String(Math.max(1, processors - 1)),
   };
+}
+
+const OPERATION_THREADS = "TF_NUM_INTRAOP_THREADS";
+
+/** How many processors an operation has, for operations of our own: as the environment says, and one at least. */
+export function operationThreads(environment: NodeJS.ProcessEnv, processors: number): number {
+  const wished = Number(environment[OPERATION_THREADS]);
+  return Number.isInteger(wished) && wished > 0 ? Math.min(wished, processors) : 1;
 }

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
-import { compileCommand, findCompiler } from "./compile-addon.ts";
+import { compileCommand, compileKernelsCommand, findCompiler, readKernelSources } from "./compile-addon.ts";
 import { fetchFile, hasDigest, missingFiles, takeBrought } from "./fetch-files.ts";
 import { type PinnedFile, pinnedFiles } from "./pinned-files.ts";
 import { fetchCommand, findClients } from "./registry-clients.ts";
@@ -54,7 +54,9 @@ t.test("a plan is the package, what it requires, and TensorFlow from where it is
   const gpu = planSetUp({ ...wish, kind: "gpu" }, pinnedFiles);
   t.equal(gpu.packageFolder, "tfjs-node-gpu");
   t.equal(gpu.archives.length, 13, "TensorFlow and twelve wheels of CUDA");
-  t.equal(new Set([cpu, bare, gpu].map(fingerprintOf)).size, 3);
+  const fingerprints = [cpu, bare, gpu].map((plan) => fingerprintOf(plan, null));
+  const withKernels = ["a", "b"].map((sha256) => fingerprintOf(cpu, { sha256 }));
+  t.equal(new Set([...fingerprints, ...withKernels]).size, 5);
   for (const { digest } of knownFiles("gpu", pinnedFiles)) t.match(digest.hex, /^([0-9a-f]{64}){1,2}$/);
 });
 
@@ -205,6 +207,11 @@ t.test(
       "it finds its libraries wherever the project lies",
     );
     t.match(compileCommand({ ...base, hasHeaders: false }).args.join(" "), /-I \S+\/native\/c-interface /);
+    const { names } = await readKernelSources();
+    const kernels = compileKernelsCommand(base, names).args.join(" ");
+    t.match(kernels, /kernels\/loops.cc .* -o \/p\/lib\/napi-v8\/consilium_kernels.node /);
+    t.notMatch(kernels, /check-loops/, "the program of the tests is no part of them");
+    t.notMatch(kernels, /march/, "and what is built here must run on other processors");
   },
 );
 

@@ -123,9 +123,10 @@ export function knownFiles(
   return [...(kind === "gpu" ? [gpuWheel, ...cudaWheels] : [cpuWheel, cpuJar]), ...others];
 }
 
-/** What the set-up is made of, for noticing that it is there already. */
-export function fingerprintOf(plan: SetUpPlan): string {
-  return filesOf(plan)
-    .map(({ fileName, digest }) => `${digest.algorithm}:${digest.hex} ${fileName}\n`)
-    .join("");
+/** What the set-up is made of, for noticing that it is there already. @param kernels our own, where they are built */
+export function fingerprintOf(plan: SetUpPlan, kernels: { readonly sha256: string } | null): string {
+  const files = filesOf(plan).map(
+    ({ fileName, digest }) => `${digest.algorithm}:${digest.hex} ${fileName}\n`,
+  );
+  return [...files, ...(kernels ? [`sha256:${kernels.sha256} kernels\n`] : [])].join("");
 }

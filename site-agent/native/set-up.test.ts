@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from "node:path";
 import t, { type Test } from "tap";
 import type { BackendReport } from "../backend/backend-report.ts";
+import { KERNELS_ADDON } from "../backend/kernels-addon.ts";
 import { archiveOf } from "./archive-fixture.ts";
 import { ADDON } from "./compile-addon.ts";
 import { type Catalogue, type PinnedFile, pinnedFiles } from "./pinned-files.ts";
@@ -46,15 +47,15 @@ const contentOf = ({ fileName, registry }: PinnedFile): Uint8Array | string => {
 
 type Fakes = {
   readonly absent?: readonly string[];
-  /** What the compiler does. */
-  readonly compiles?: boolean;
+  /** What the compiler does, with a name in what it is to make. */
+  readonly compiles?: (path: string) => boolean;
   readonly proof?: { unusable: string } | { failures: string[] };
   readonly over?: Partial<SetUpMachine>;
 };
 
 function machineWith(
   t: Test,
-  { absent = [], compiles = true, proof = { failures: [] }, over = {} }: Fakes = {},
+  { absent = [], compiles = () => true, proof = { failures: [] }, over = {} }: Fakes = {},
 ) {
   const root = t.testdir({ node_modules: { "@tensorflow": { tfjs: {} } } });
   const places = { store: join(root, "data/native"), scope: join(root, "node_modules/@tensorflow") };
@@ -76,7 +77,7 @@ function machineWith(
     } else if (program === "tar") {
       writeFileSync(join(option("-C"), "package.json"), readFileSync(option("-xzf")));
     } else if (args.includes("-o")) {
-      if (!compiles) return { outcome: "failed", output: "no such header" };
+      if (!compiles(option("-o"))) return { outcome: "failed", output: "no such header" };
       writeFileSync(option("-o"), "addon");
     }
     return { outcome: "done", output: "" };
@@ -156,6 +157,23 @@ t.test(
   },
 );
 
+t.test("kernels that do not compile are done without, loudly, and tried again", async (t) => {
+  let works = false;
+  const { places, setUp, printed } = machineWith(t, {
+    compiles: (path) => works || !path.endsWith(KERNELS_ADDON),
+  });
+  const kernels = join(places.scope, "tfjs-node", KERNELS_ADDON);
+  await setUp();
+  t.notOk(existsSync(kernels));
+  t.ok(existsSync(join(places.scope, "tfjs-node", ADDON)));
+  t.match(printed.join("\n"), /no such header\n.*slower/);
+  works = true;
+  await setUp();
+  t.ok(existsSync(kernels));
+  await setUp({ kind: "gpu" });
+  t.notOk(existsSync(join(places.scope, "tfjs-node-gpu", KERNELS_ADDON)), "they are the processor's");
+});
+
 t.test("a wheel that was brought is not fetched, and a foreign one is refused", async (t) => {
   const { places, setUp, fetched, root } = machineWith(t);
   const from = join(root, "brought.whl");
@@ -169,7 +187,7 @@ t.test("a wheel that was brought is not fetched, and a foreign one is refused", 
 
 t.test("whatever fails, node_modules is as it was, and whole downloads are kept", async (t) => {
   const faults: [Fakes, string][] = [
-    [{ compiles: false }, "native.compile"],
+    [{ compiles: () => false }, "native.compile"],
     [{ proof: { unusable: "its process ended without an answer" } }, "native.unproven"],
     [{ proof: { failures: ["matMul"] } }, "native.unproven"],
     [{ absent: ["tar"] }, "native.no-tool"],

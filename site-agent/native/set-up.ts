@@ -6,7 +6,13 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { MiB } from "@consilium/shared/base/units.ts";
 import type { BackendName, BackendReport, ProbeFailure } from "../backend/backend-report.ts";
-import { compileAddon, findCompiler } from "./compile-addon.ts";
+import {
+  compileAddon,
+  compileKernels,
+  findCompiler,
+  type KernelSources,
+  readKernelSources,
+} from "./compile-addon.ts";
 import { type FetchTools, fetchFile, hasDigest, missingFiles, takeBrought } from "./fetch-files.ts";
 import { NativeError } from "./native-error.ts";
 import {
@@ -82,15 +88,23 @@ export async function setUpNative(
   await mkdir(work, { recursive: true });
   try {
     const { plan, clients } = await decide(request, { ...places, work }, machine);
+    const kernels = await kernelsFor(plan);
     const place = join(places.scope, plan.packageFolder);
     await recoverPlace(place);
-    const present = await provenAlready(plan, place, machine);
+    const present = await provenAlready({ plan, kernels }, place, machine);
     if (present) return present;
     await fetchMissing(plan, { store: places.store, work, clients }, machine);
-    return await build(plan, { ...places, work, compiler }, machine);
+    return await build({ plan, kernels }, { ...places, work, compiler }, machine);
   } finally {
     await rm(work, { recursive: true, force: true });
   }
+}
+
+type Made = { readonly plan: SetUpPlan; readonly kernels: KernelSources | null };
+
+/** They compute on the processor. */
+async function kernelsFor({ backend }: SetUpPlan): Promise<KernelSources | null> {
+  return backend === "tfjs-node" ? readKernelSources() : null;
 }
 
 type Decision = { readonly plan: SetUpPlan; readonly clients: RegistryClients };
@@ -131,11 +145,11 @@ export function chooseSource(
 }
 
 async function provenAlready(
-  plan: SetUpPlan,
+  { plan, kernels }: Made,
   place: string,
   { print, prove }: SetUpMachine,
 ): Promise<BackendReport | null> {
-  if ((await markerOf(place)) !== fingerprintOf(plan)) return null;
+  if ((await markerOf(place)) !== fingerprintOf(plan, kernels)) return null;
   const answer = await prove(plan.backend);
   if (!isProven(answer)) return null;
   print(`${plan.packageFolder} is set up already, and computes right gradients.`);
@@ -167,28 +181,34 @@ async function fetchMissing(
 }
 
 async function build(
-  plan: SetUpPlan,
+  { plan, kernels }: Made,
   { store, scope, work, compiler }: SetUpPlaces & { work: string; compiler: string },
   machine: SetUpMachine,
 ): Promise<BackendReport> {
   const { run, print, processId } = machine;
+  let made: Made = { plan, kernels };
   const place = join(scope, plan.packageFolder);
   const prefix = `.${plan.packageFolder}.made-`;
   await removeLeftovers(scope, prefix, machine.isAlive);
-  const made = join(scope, `${prefix}${processId}`);
+  const packageFolder = join(scope, `${prefix}${processId}`);
   try {
     print(`Unpacking ${plan.archives.length === 1 ? "TensorFlow" : "TensorFlow and CUDA"} ...`);
-    await assemblePackage(plan, { store, packageFolder: made, run });
-    for (const archive of plan.archives) await unpackArchive(store, archive, made);
-    await linkLibraries(made);
+    await assemblePackage(plan, { store, packageFolder, run });
+    for (const archive of plan.archives) await unpackArchive(store, archive, packageFolder);
+    await linkLibraries(packageFolder);
     print(`Compiling the addon with ${compiler} ...`);
     const nodeHeaders = await headersFor(plan, { store, work }, machine);
-    await compileAddon({ compiler, packageFolder: made, nodeHeaders, hasHeaders: plan.hasHeaders }, machine);
-    await installPackage(made, place);
+    const compilation = { compiler, packageFolder, nodeHeaders, hasHeaders: plan.hasHeaders };
+    await compileAddon(compilation, machine);
+    const built = kernels && (await compileKernels(compilation, kernels.names, machine)) ? kernels : null;
+    if (kernels && !built)
+      print("Our own kernels did not compile: TensorFlow goes without them, and is slower.");
+    await installPackage(packageFolder, place);
+    made = { plan, kernels: built };
   } finally {
-    await rm(made, { recursive: true, force: true });
+    await rm(packageFolder, { recursive: true, force: true });
   }
-  return proveOrWithdraw(plan, place, machine);
+  return proveOrWithdraw(made, place, machine);
 }
 
 async function headersFor(
@@ -203,7 +223,7 @@ async function headersFor(
 }
 
 async function proveOrWithdraw(
-  plan: SetUpPlan,
+  { plan, kernels }: Made,
   place: string,
   { print, prove }: SetUpMachine,
 ): Promise<BackendReport> {
@@ -214,7 +234,7 @@ async function proveOrWithdraw(
     if ("unusable" in answer) throw new NativeError("native.unproven", answer.unusable);
     const { passed, failures } = answer.selfTest;
     if (!passed) throw new NativeError("native.unproven", `wrong results for ${failures.join(", ")}`);
-    await writeMarker(place, fingerprintOf(plan));
+    await writeMarker(place, fingerprintOf(plan, kernels));
     isSettled = true;
     return answer;
   } finally {

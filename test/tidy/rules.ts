@@ -37,6 +37,7 @@ export const importTable: Record<string, readonly string[]> = {
     "shared/base",
     "site-agent/backend/backend-report",
     "site-agent/backend/choose-backend",
+    "site-agent/backend/kernels-addon",
     "node:",
   ],
   "site-agent/models": ["shared/", "site-agent/backend", "site-agent/models"],

@@ -1,5 +1,5 @@
 import t from "tap";
-import { expectSame, tensor } from "../../../test/support/same-on-wasm.ts";
+import { expectSame, tensor } from "../../../test/support/same-on-cpu.ts";
 import { loadBackendPackage, tf } from "../tensors.ts";
 import { installTrainingKernels } from "./install.ts";
 

@@ -31,7 +31,7 @@ typedef enum TF_AttrType {
   TF_ATTR_SHAPE = 5,
 } TF_AttrType;
 
-typedef enum TF_Code { TF_OK = 0, TF_DATA_LOSS = 15, TF_UNAUTHENTICATED = 16 } TF_Code;
+typedef enum TF_Code { TF_OK = 0, TF_INVALID_ARGUMENT = 3, TF_DATA_LOSS = 15, TF_UNAUTHENTICATED = 16 } TF_Code;
 
 typedef struct TF_Buffer {
   const void* data;

@@ -1,5 +1,4 @@
-// Computations on wasm beside the same on the framework's plain cpu backend, on numbers from a label. The caller has
-// started wasm.
+// Computations on the running backend beside the same on the framework's plain cpu backend, on numbers from a label.
 
 import { Prng } from "@consilium/shared/base/prng.ts";
 import type { Test } from "tap";
@@ -14,25 +13,30 @@ export function tensor(label: string, shape: readonly number[], scale = 1): tf.T
   return tf.tensor(numbers(label, tf.util.sizeFromShape([...shape]), scale), [...shape]);
 }
 
-/** The numbers that `compute` gives on a backend. */
-async function computedOn(backend: string, compute: () => tf.Tensor[]): Promise<Float32Array[]> {
-  await tf.setBackend(backend);
-  const results = tf.tidy(() => compute().map((result) => result.dataSync() as Float32Array)); // All float32.
-  await tf.setBackend("wasm");
-  return results;
+const numbersOf = (compute: () => tf.Tensor[]): Float32Array[] =>
+  tf.tidy(() => compute().map((result) => result.dataSync() as Float32Array)); // All float32.
+
+async function onCpu<T>(act: () => T): Promise<T> {
+  const running = tf.getBackend();
+  await tf.setBackend("cpu");
+  try {
+    return act();
+  } finally {
+    await tf.setBackend(running);
+  }
 }
 
 /** Below this size a part is zero in exact arithmetic, and only its own rounding is compared. */
 const SCALE_MIN = 1e-4;
 
-/** The fused kernels of wasm against the same layer composed of the framework's operations on cpu. */
+/** Fused kernels against the same layer composed of the framework's operations on cpu. */
 export async function expectSame(
   t: Test,
   what: string,
   compute: () => tf.Tensor[],
   tolerance = 2e-5,
 ): Promise<void> {
-  const [expected, found] = [await computedOn("cpu", compute), await computedOn("wasm", compute)];
+  const [expected, found] = [await onCpu(() => numbersOf(compute)), numbersOf(compute)];
   expected.forEach((values, part) => {
     const largest = values.reduce((max, value) => Math.max(max, Math.abs(value)), SCALE_MIN);
     const error = values.reduce((max, value, index) => {

@@ -3,7 +3,7 @@
 
 import { type Entries, EnvironmentReader } from "@consilium/shared/base/environment.ts";
 import { GiB, MiB } from "@consilium/shared/base/units.ts";
-import { BACKEND_NAMES } from "./backend/backend-report.ts";
+import { BACKEND_NAMES, WASM_THREADS_MAX } from "./backend/backend-report.ts";
 import { PRODUCT_FORMATS, type ProductFormat } from "./backend/graph/compiled-graph.ts";
 
 const logLevels = ["silent", "fatal", "error", "warn", "info", "debug"] as const;
@@ -12,7 +12,12 @@ export const BACKEND_WISHES = ["auto", ...BACKEND_NAMES] as const;
 type BackendWish = (typeof BACKEND_WISHES)[number];
 
 /** With what a site computes. */
-export type ComputeWish = { readonly backend: BackendWish; readonly products: ProductFormat };
+export type ComputeWish = {
+  readonly backend: BackendWish;
+  readonly products: ProductFormat;
+  /** That share the kernels of wasm. */
+  readonly wasmThreads: number;
+};
 
 export type SiteConfig = ComputeWish & {
   /** The home folder, where no --home is given. */
@@ -30,6 +35,7 @@ export function readConfig(entries: Entries): SiteConfig {
     logLevel: read.oneOf("CONSILIUM_LOG", "warn", logLevels),
     backend: read.oneOf("CONSILIUM_BACKEND", "auto", BACKEND_WISHES),
     products: read.oneOf("CONSILIUM_PRODUCTS", "float32", PRODUCT_FORMATS),
+    wasmThreads: read.integer("CONSILIUM_WASM_THREADS", 1, { min: 1, max: WASM_THREADS_MAX }),
     preparedBytesMax: read.integer("CONSILIUM_PREPARED_MIB", 4096, { min: 64, max: (512 * GiB) / MiB }) * MiB,
   });
   read.finish();

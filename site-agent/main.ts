@@ -3,6 +3,7 @@
 
 import { readFileSync } from "node:fs";
 import { Command, InvalidArgumentError, Option } from "commander";
+import { WASM_THREADS_MAX } from "./backend/backend-report.ts";
 import { PRODUCT_FORMATS } from "./backend/graph/compiled-graph.ts";
 import { type BackendStarter, startedOnce } from "./commands/backend-choice.ts";
 import type { CommandContext } from "./commands/command-context.ts";
@@ -221,7 +222,8 @@ function command(nameAndArguments: string, description: string): Command {
     .option("--home <folder>", "this site's home folder (CONSILIUM_HOME, default ./site)")
     .option("--json", "one JSON document on standard output instead of text", false)
     .option("--backend <name>", BACKEND_WISHES.join(", "), oneOf(BACKEND_WISHES))
-    .option("--products <format>", `of graphs: ${PRODUCT_FORMATS.join(", ")}`, oneOf(PRODUCT_FORMATS));
+    .option("--products <format>", `of graphs: ${PRODUCT_FORMATS.join(", ")}`, oneOf(PRODUCT_FORMATS))
+    .option("--wasm-threads <count>", "that share the kernels of wasm", threadCount);
 }
 
 async function run(
@@ -253,8 +255,12 @@ function backendOf(options: SharedOptions, config: SiteConfig): BackendStarter {
   });
 }
 
-function wishOf({ backend, products }: SharedOptions, config: SiteConfig): ComputeWish {
-  return { backend: backend ?? config.backend, products: products ?? config.products };
+function wishOf({ backend, products, wasmThreads }: SharedOptions, config: SiteConfig): ComputeWish {
+  return {
+    backend: backend ?? config.backend,
+    products: products ?? config.products,
+    wasmThreads: wasmThreads ?? config.wasmThreads,
+  };
 }
 
 function agentName(): string {
@@ -267,6 +273,13 @@ function wholeNumber(text: string): number {
   const value = Number(text);
   if (!Number.isSafeInteger(value) || value < 0) throw new InvalidArgumentError("must be a whole number");
   return value;
+}
+
+function threadCount(text: string): number {
+  const count = wholeNumber(text);
+  if (count < 1 || count > WASM_THREADS_MAX)
+    throw new InvalidArgumentError(`must be from 1 to ${WASM_THREADS_MAX}`);
+  return count;
 }
 
 function oneOf<Word extends string>(words: readonly Word[]): (text: string) => Word {

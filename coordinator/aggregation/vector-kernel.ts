@@ -2,7 +2,7 @@
 // plain loops, which auditors recompute with. Both give the same bits: float64 products and sums, one rounding.
 
 import { assert } from "@consilium/shared/base/assert.ts";
-import { instantiate, type WasmMemory, wasmPageBytes } from "@consilium/shared/base/web-assembly.ts";
+import { compile, instantiate, type WasmMemory, wasmPageBytes } from "@consilium/shared/base/web-assembly.ts";
 import { wasmBase64 } from "./vector-kernel.wasm.ts";
 
 /** Elements of one block: its accumulator stays in a second-level cache. */
@@ -31,7 +31,7 @@ type Exports = {
 };
 
 export function simdKernel(): VectorKernel {
-  const kernel = instantiate(Buffer.from(wasmBase64, "base64")) as unknown as Exports; // The text declares these.
+  const kernel = instantiate(compile(Buffer.from(wasmBase64, "base64"))) as unknown as Exports; // The text declares these.
   const [inputAt, outputAt, accumulatorAt] = [0, 4 * blockElements, 8 * blockElements];
   const bytes = 16 * blockElements;
   kernel.memory.grow(Math.ceil(bytes / wasmPageBytes));

@@ -5,6 +5,7 @@ export type BackendErrorCode =
   | "backend.no-adapter"
   | "backend.kernels-missing"
   | "backend.out-of-memory"
+  | "backend.thread-failed"
   | "backend.unsupported-shape";
 
 export class BackendError extends Error {

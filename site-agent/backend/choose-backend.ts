@@ -25,6 +25,8 @@ export type BackendChoice = {
   readonly requested?: BackendName;
   /** Of graphs; float32 where another one is not usable. */
   readonly products?: ProductFormat;
+  /** That share the kernels of wasm. */
+  readonly wasmThreads?: number;
   readonly probe?: Probe;
 };
 
@@ -43,13 +45,15 @@ type PassedOver = { readonly name: string; readonly reason: string };
 export async function chooseBackend({
   requested,
   products = "float32",
-  probe = probeInstalled,
+  wasmThreads = 1,
+  probe = (name) => probeInstalled(name, wasmThreads),
 }: BackendChoice = {}): Promise<ChosenBackend> {
   const candidates = requested ? [requested] : BACKEND_NAMES.filter((name) => name !== "cpu");
   const passedOver: PassedOver[] = [];
   for (const name of candidates) {
     const reason = whyUnusable(await probe(name), requested === undefined);
-    if (reason === undefined) return withProducts(products, await startBackend(name), passedOver);
+    if (reason === undefined)
+      return withProducts(products, await startBackend(name, wasmThreads), passedOver);
     passedOver.push({ name, reason });
   }
   const reasons = passedOver.map(({ name, reason }) => `${name}: ${reason}`).join("; ");
@@ -85,9 +89,9 @@ function whyUnusable(answer: BackendReport | ProbeFailure, isChoice: boolean): s
 }
 
 /** A package that is not there needs no process to say so, and one without native code none that it could end. */
-async function probeInstalled(name: BackendName): Promise<BackendReport | ProbeFailure> {
+async function probeInstalled(name: BackendName, wasmThreads: number): Promise<BackendReport | ProbeFailure> {
   if (!isInstalled(name)) return { unusable: "its package is not installed" };
-  return name === "wasm" || name === "cpu" ? tryBackend(name) : probeInChild(name);
+  return name === "wasm" || name === "cpu" ? tryBackend(name, wasmThreads) : probeInChild(name);
 }
 
 function isInstalled(name: BackendName): boolean {

@@ -9,7 +9,11 @@ import { runSelfTest } from "./self-test.ts";
 import { installTensorFlowKernels } from "./tensorflow-kernels.ts";
 import { operationThreads, tensorFlowThreads } from "./tensorflow-threads.ts";
 import { loadBackendPackage, tf } from "./tensors.ts";
-import { installTrainingKernels } from "./wasm-kernels/install.ts";
+import {
+  installTrainingKernels,
+  startedWithSharedMemory,
+  startKernelThreads,
+} from "./wasm-kernels/install.ts";
 import { startWebGpu } from "./webgpu.ts";
 
 const DEVICE_LIST_MS_MAX = 5000;
@@ -24,17 +28,18 @@ type NativeBackend = {
 
 /**
  * Start a backend and test its gradients.
+ * @param wasmThreads that share the kernels of wasm
  * @throws whatever its package throws when it is absent, half installed or without its libraries
  */
-export async function startBackend(name: BackendName): Promise<BackendReport> {
-  const { version, devices, isGpu } = await started(name);
+export async function startBackend(name: BackendName, wasmThreads = 1): Promise<BackendReport> {
+  const { version, devices, isGpu } = await started(name, wasmThreads);
   return { name, version: version.slice(0, TEXT_LENGTH_MAX), devices, isGpu, selfTest: await runSelfTest() };
 }
 
 /** The same, with what was thrown as the reason. It never rejects. */
-export async function tryBackend(name: BackendName): Promise<BackendReport | ProbeFailure> {
+export async function tryBackend(name: BackendName, wasmThreads = 1): Promise<BackendReport | ProbeFailure> {
   try {
-    return await startBackend(name);
+    return await startBackend(name, wasmThreads);
   } catch (error) {
     return { unusable: reasonOf(error) };
   }
@@ -48,9 +53,18 @@ function reasonOf(error: unknown): string {
 
 type Started = Pick<BackendReport, "version" | "devices" | "isGpu">;
 
-function started(name: BackendName): Promise<Started> {
-  if (name === "tfjs-node-gpu" || name === "tfjs-node") return startNative(name);
-  return name === "webgpu" ? startDawn() : startPortable(name);
+function started(name: BackendName, wasmThreads: number): Promise<Started> {
+  switch (name) {
+    case "tfjs-node-gpu":
+    case "tfjs-node":
+      return startNative(name);
+    case "webgpu":
+      return startDawn();
+    case "wasm":
+      return startWasm(wasmThreads);
+    case "cpu":
+      return startCpu();
+  }
 }
 
 async function startDawn(): Promise<Started> {
@@ -75,13 +89,28 @@ async function startNative(name: "tfjs-node-gpu" | "tfjs-node"): Promise<Started
   return { version, devices: cpuNames(), isGpu: false };
 }
 
-async function startPortable(name: "wasm" | "cpu"): Promise<Started> {
-  if (name === "wasm") await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
+/** What threads have been started: a second start finds them. */
+let threadsOfWasm = 1;
+
+async function startWasm(threads: number): Promise<Started> {
+  await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
   tf.enableProdMode();
-  await tf.setBackend(name);
-  const version = tf.version["tfjs-core"];
-  const fuses = name === "wasm" && installTrainingKernels().fusesMultiplyAdd;
-  return { version: fuses ? `${version}, fused multiply-add` : version, devices: cpuNames(), isGpu: false };
+  const start = async (): Promise<void> => void (await tf.setBackend("wasm"));
+  await (threads > 1 ? startedWithSharedMemory(start) : start());
+  const { fusesMultiplyAdd } = installTrainingKernels();
+  if (threads > 1 && threadsOfWasm === 1) threadsOfWasm = (await startKernelThreads(threads)).count;
+  const traits = [
+    tf.version["tfjs-core"],
+    ...(fusesMultiplyAdd ? ["fused multiply-add"] : []),
+    ...(threadsOfWasm > 1 ? [`${threadsOfWasm} threads`] : []),
+  ];
+  return { version: traits.join(", "), devices: cpuNames(), isGpu: false };
+}
+
+async function startCpu(): Promise<Started> {
+  tf.enableProdMode();
+  await tf.setBackend("cpu");
+  return { version: tf.version["tfjs-core"], devices: cpuNames(), isGpu: false };
 }
 
 function cpuNames(): string[] {

@@ -9,9 +9,13 @@ import type { ComputeWish } from "../config.ts";
 const devicesMax = 16;
 
 /** @throws BackendError `backend.none-usable` */
-export async function startChosenBackend({ backend: wish, products }: ComputeWish): Promise<StartedBackend> {
+export async function startChosenBackend({
+  backend: wish,
+  products,
+  wasmThreads,
+}: ComputeWish): Promise<StartedBackend> {
   const requested = wish === "auto" ? {} : { requested: wish };
-  const { backend, passedOver } = await chooseBackend({ ...requested, products });
+  const { backend, passedOver } = await chooseBackend({ ...requested, products, wasmThreads });
   const { name, version, devices, isGpu } = backend;
   const statement = {
     name,

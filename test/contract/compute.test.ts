@@ -6,6 +6,7 @@ import { generateSigningKey } from "@consilium/shared/crypto/keys.ts";
 import t, { type Test } from "tap";
 import { startChosenBackend } from "../../site-agent/commands/start-chosen-backend.ts";
 import type { ComputeError } from "../../site-agent/compute/compute-error.ts";
+import type { ComputeSettings } from "../../site-agent/compute/compute-messages.ts";
 import { ComputeProcess, type ComputeProcessOptions } from "../../site-agent/compute/compute-process.ts";
 import { LocalCompute } from "../../site-agent/compute/local-compute.ts";
 import { PHANTOM_CT_SITES } from "../fixtures/phantom/phantom-sites.ts";
@@ -14,7 +15,10 @@ import { tinyStudy } from "../support/tiny-study.ts";
 import { type ComputeMaterial, computeContract, trainingOf } from "./compute.ts";
 
 const { plan, weights } = tinyStudy({ key: generateSigningKey(), origin: "consilium.test/compute" });
-const settings = { backend: "wasm", products: "float32", preparedBytesMax: 2 ** 30 } as const;
+const settings: ComputeSettings = {
+  ...({ backend: "wasm", products: "float32", wasmThreads: 1 } as const),
+  preparedBytesMax: 2 ** 30,
+};
 const program = fileURLToPath(new URL("../../site-agent/commands/compute-child.ts", import.meta.url));
 const never = new AbortController().signal;
 const hear = (): void => {};
@@ -45,16 +49,18 @@ const task = trainingOf({ plan, weights, folder: "/nowhere", empty: "/nowhere" }
 t.test("computing in this process keeps the contract", async (t) => {
   const compute = new LocalCompute({
     ...settings,
-    startBackend: () => startChosenBackend({ backend: "wasm", products: "float32" }),
+    startBackend: () => startChosenBackend({ backend: "wasm", products: "float32", wasmThreads: 1 }),
     nowMs: () => performance.now(),
   });
   await computeContract(t, compute, await material(t));
 });
 
-t.test("computing in a process of its own keeps the contract", async (t) => {
-  const compute = new ComputeProcess({ program, settings });
-  t.teardown(() => compute.close());
-  await computeContract(t, compute, await material(t));
+t.test("computing in a process of its own keeps the contract, on one thread and on two", async (t) => {
+  for (const wasmThreads of [1, 2]) {
+    const compute = new ComputeProcess({ program, settings: { ...settings, wasmThreads } });
+    t.teardown(() => compute.close());
+    await computeContract(t, compute, await material(t));
+  }
 });
 
 t.test("a process that ends fails its task, and the next task has another one", async (t) => {

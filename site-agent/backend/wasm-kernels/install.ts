@@ -1,6 +1,7 @@
 // Puts the training kernels in the place of the stock ones, once a process, after the wasm backend has started. What
 // the stock backend computes wrongly and no model here needs is taken away, so that it fails instead.
 
+import { type WasmModule, whileRewriting } from "@consilium/shared/base/web-assembly.ts";
 import { BackendError } from "../backend-error.ts";
 import { tf } from "../tensors.ts";
 import { batchMatMul } from "./batch-mat-mul.ts";
@@ -15,12 +16,15 @@ import { elementwiseKernels } from "./elementwise.ts";
 import { identity } from "./identity.ts";
 import { instanceNormKernels } from "./instance-norm.ts";
 import { type KernelContext, removeKernel, replaceKernel, type TrainingKernel } from "./kernel-registry.ts";
+import { KernelThreads } from "./kernel-threads.ts";
 import { layerNormKernels } from "./layer-norm.ts";
 import { maxPoolGradient } from "./max-pool-gradient.ts";
 import { optimiserKernels } from "./optimiser-step.ts";
 import { convolveTiles, TILE_BYTES } from "./products.ts";
 import { scaledSoftmaxKernels } from "./scaled-softmax.ts";
-import { instantiateTrainingModule } from "./training-module.ts";
+import { withSharedMemory } from "./shared-memory.ts";
+import { THREADED_KERNELS, threadedModule } from "./threaded-module.ts";
+import { instantiateTrainingModule, type TrainingModule } from "./training-module.ts";
 import { unsortedSegmentSum } from "./unsorted-segment-sum.ts";
 import { WasmHeap } from "./wasm-heap.ts";
 
@@ -51,6 +55,10 @@ export type InstalledKernels = {
   readonly names: readonly string[];
   /** True when products are added without rounding in between; then results differ in the last bits. */
   readonly fusesMultiplyAdd: boolean;
+  /** For threads, which need the same module on the same memory. */
+  readonly compiled: readonly WasmModule[];
+  /** In whose place another module can be put. */
+  readonly context: { readonly heap: WasmHeap; module: TrainingModule };
 };
 
 let installed: InstalledKernels | undefined;
@@ -62,7 +70,7 @@ let installed: InstalledKernels | undefined;
 export function installTrainingKernels(): InstalledKernels {
   if (installed) return installed;
   const heap = new WasmHeap();
-  const { module, relaxed } = instantiateTrainingModule(heap.memory);
+  const { module, compiled, relaxed } = instantiateTrainingModule(heap.memory);
   const context = { heap, module };
   for (const kernel of TRAINING_KERNELS) replaceKernel(context, kernel);
   for (const name of WRONG_KERNELS) removeKernel(name);
@@ -74,8 +82,35 @@ export function installTrainingKernels(): InstalledKernels {
       `Training kernels did not register: ${absent.join(", ")}.`,
     );
   }
-  installed = { heap, names, fusesMultiplyAdd: relaxed && fusesMultiplyAdd(context) };
+  installed = { heap, names, fusesMultiplyAdd: relaxed && fusesMultiplyAdd(context), compiled, context };
   return installed;
+}
+
+/**
+ * Share calls of the installed kernels among threads from now on. The backend was started with a memory that threads can
+ * share (`startedWithSharedMemory`).
+ * @param count with the calling thread
+ * @param partNanosecondsMin what takes less is left to one thread
+ */
+export async function startKernelThreads(count: number, partNanosecondsMin?: number): Promise<KernelThreads> {
+  const { context, compiled } = installTrainingKernels();
+  const { heap, module } = context;
+  const threads = await KernelThreads.start(count, {
+    ...{ memory: heap.memory, compiled },
+    kernels: THREADED_KERNELS,
+  });
+  const scratch = heap.reserve((count - 1) * SCRATCH_DISTANCE_BYTES);
+  const each = Array.from({ length: count - 1 }, (_, index) => scratch + index * SCRATCH_DISTANCE_BYTES);
+  context.module = threadedModule(module, threads, each, partNanosecondsMin);
+  return threads;
+}
+
+/** Room for a tile, and so much that no two threads write into one line of a cache. */
+const SCRATCH_DISTANCE_BYTES = 2 * TILE_BYTES;
+
+/** Start the wasm backend so that its memory can be shared; without threads nothing else changes. */
+export function startedWithSharedMemory(start: () => Promise<void>): Promise<void> {
+  return whileRewriting(withSharedMemory, start);
 }
 
 /** The processor decides what the relaxed instruction does: (1 + e)^2 - (1 + 2e) is e^2 only without rounding. */

@@ -2,7 +2,14 @@
 // TypeScript can check: pointers and distances are bytes, counts are elements and never 0.
 
 import { setFlagsFromString } from "node:v8";
-import { instantiate, type WasmExports, type WasmMemory } from "@consilium/shared/base/web-assembly.ts";
+import {
+  compile,
+  instantiate,
+  isShared,
+  type WasmExports,
+  type WasmMemory,
+  type WasmModule,
+} from "@consilium/shared/base/web-assembly.ts";
 import { wasmBase64 as depthwise } from "./depthwise.wasm.ts";
 import { wasmBase64 as exponentials } from "./exponentials.wasm.ts";
 import { wasmBase64 as fusedProducts } from "./fused-products.wasm.ts";
@@ -10,6 +17,7 @@ import { wasmBase64 as layout } from "./layout.wasm.ts";
 import { wasmBase64 as norms } from "./norms.wasm.ts";
 import { wasmBase64 as optimiser } from "./optimiser.wasm.ts";
 import { wasmBase64 as products } from "./products.wasm.ts";
+import { withSharedMemory } from "./shared-memory.ts";
 import { wasmBase64 as smallProducts } from "./small-products.wasm.ts";
 
 type Kernel<Count extends number, Result = void> = (...args: Tuple<Count>) => Result;
@@ -47,6 +55,8 @@ export type TrainingModule = {
 
 export type InstantiatedModule = {
   readonly module: TrainingModule;
+  /** All that is in it, as other threads instantiate it on the same memory. */
+  readonly compiled: readonly WasmModule[];
   /** True when the products run on the instruction that may multiply and add without rounding in between. */
   readonly relaxed: boolean;
 };
@@ -57,24 +67,26 @@ export type InstantiatedModule = {
  */
 export function instantiateTrainingModule(memory: WasmMemory): InstantiatedModule {
   const others = [depthwise, exponentials, layout, norms, optimiser, smallProducts].map((base64) =>
-    instantiateText(base64, memory),
+    compileFor(memory, base64),
   );
-  const fused = instantiateFused(memory);
-  const chosen = fused ?? instantiateText(products, memory);
+  const fused = compileFused(memory);
+  const compiled = [...others, fused ?? compileFor(memory, products)];
+  const exported = compiled.map((one) => instantiate(one, memory));
   // The exports are those of the texts; a test compares them with the binaries.
-  return { module: Object.assign({}, ...others, chosen) as TrainingModule, relaxed: fused !== undefined };
+  return { module: Object.assign({}, ...exported) as TrainingModule, compiled, relaxed: fused !== undefined };
 }
 
 /** Only the products; for comparing the two forms. */
 export function instantiateProducts(memory: WasmMemory, form: "fused" | "separate"): WasmExports | undefined {
-  return form === "fused" ? instantiateFused(memory) : instantiateText(products, memory);
+  const compiled = form === "fused" ? compileFused(memory) : compileFor(memory, products);
+  return compiled && instantiate(compiled, memory);
 }
 
-function instantiateFused(memory: WasmMemory): WasmExports | undefined {
+function compileFused(memory: WasmMemory): WasmModule | undefined {
   for (const enable of [() => {}, enableRelaxedSimd]) {
     try {
       enable();
-      return instantiateText(fusedProducts, memory);
+      return compileFor(memory, fusedProducts);
     } catch {
       // This version of Node does not know the instruction, or not yet.
     }
@@ -87,6 +99,7 @@ function enableRelaxedSimd(): void {
   setFlagsFromString("--experimental-wasm-relaxed-simd");
 }
 
-function instantiateText(base64: string, memory: WasmMemory): WasmExports {
-  return instantiate(Buffer.from(base64, "base64"), memory);
+function compileFor(memory: WasmMemory, base64: string): WasmModule {
+  const binary = Buffer.from(base64, "base64");
+  return compile(isShared(memory) ? withSharedMemory(binary) : binary);
 }

@@ -124,6 +124,12 @@ export class WasmHeap {
     }
   }
 
+  /** Scratch space that is never given back. */
+  reserve(bytes: number): number {
+    const base = this.#backend.wasm._malloc(bytes + SCRATCH_ALIGNMENT_BYTES);
+    return base + SCRATCH_ALIGNMENT_BYTES - (base % SCRATCH_ALIGNMENT_BYTES);
+  }
+
   #guard(module: StockModule): void {
     // The stock functions replace themselves in the module when they are first called, and would replace the guard.
     module._free(module._malloc(SCRATCH_ALIGNMENT_BYTES));

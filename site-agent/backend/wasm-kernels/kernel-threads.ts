@@ -27,7 +27,7 @@ type WorkerTask = {
 
 /** No part of a kernel takes a hundredth of this. */
 const PART_MS_MAX = 120_000;
-/** The caller looks this often before it sleeps, as the threads do. */
+/** The caller looks this often before it sleeps; it has just computed a part as large as the others. */
 const LOOKS_MAX = 2000;
 
 export type Kernel = (...given: number[]) => unknown;

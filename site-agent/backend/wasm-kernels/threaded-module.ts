@@ -26,7 +26,7 @@ type Rule = {
 };
 
 /** Less than this is not worth waking a thread. */
-const PART_NANOSECONDS_MIN = 30_000;
+const PART_NANOSECONDS_MIN = 100_000;
 /** Of one thread, in a nanosecond. */
 const [MULTIPLICATIONS, NUMBERS] = [16, 0.5];
 /** Panels are so many columns, tiles so many pixels. */

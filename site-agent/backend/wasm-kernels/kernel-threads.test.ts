@@ -151,6 +151,15 @@ t.test("three threads compute what one does, to the last bit", (t) => {
   t.end();
 });
 
+t.test("forty thousand parts in a row are waited for, each of them", (t) => {
+  const [from, to] = [heap.reserve(4096), heap.reserve(4096)];
+  const parts = [0, 1, 2].map((part) => [from + 1024 * part, to + 1024 * part, 4 + 60 * (part % 2)]);
+  t.doesNotThrow(() => {
+    for (let call = 0; call < 20_000; call += 1) threads.run("gelu", alone.gelu, parts);
+  });
+  t.end();
+});
+
 t.test("the memory grows while threads use it", (t) => {
   const before = heap.heapBytes;
   const [one, three] = onBoth(() => {

@@ -127,7 +127,9 @@ function stateBehind({ integers }: Slot): number {
     const state = Atomics.load(integers, PLACES.state);
     if (state !== STATES.asked) return state;
   }
-  Atomics.wait(integers, PLACES.state, STATES.asked, PART_MS_MAX);
+  // What wakes it may be the late call of a part that was seen to be done before.
+  while (Atomics.load(integers, PLACES.state) === STATES.asked)
+    if (Atomics.wait(integers, PLACES.state, STATES.asked, PART_MS_MAX) === "timed-out") break;
   return Atomics.load(integers, PLACES.state);
 }
 

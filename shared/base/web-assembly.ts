@@ -9,7 +9,7 @@ export type WasmModule = object;
 
 type Instance = { readonly exports: WasmExports };
 type WebAssemblyGlobal = {
-  readonly Memory: new (descriptor: { initial: number; maximum?: number; shared?: boolean }) => WasmMemory;
+  readonly Memory: new (descriptor: { initial: number }) => WasmMemory;
   readonly Module: new (binary: Uint8Array) => WasmModule;
   readonly Instance: new (module: WasmModule, imports: { env: { memory?: WasmMemory } }) => Instance;
   instantiate: (binary: Uint8Array, imports: object) => Promise<object>;
@@ -38,7 +38,7 @@ export function instantiate(module: WasmModule, memory?: WasmMemory): WasmExport
   return new WebAssembly.Instance(module, { env: memory ? { memory } : {} }).exports;
 }
 
-/** Every binary that is instantiated while `act` runs is changed before. For what others instantiate: await nothing else. */
+/** Every binary that is instantiated asynchronously until `act` ends is changed before, whoever does so. */
 export async function whileRewriting<T>(
   rewrite: (binary: Uint8Array) => Uint8Array,
   act: () => Promise<T>,

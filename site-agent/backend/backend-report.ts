@@ -9,7 +9,7 @@ export type BackendName = (typeof BACKEND_NAMES)[number];
 /** Those that are chosen for a GPU alone: it keeps their tensors, and its time is not the processor's. */
 export const GPU_BACKENDS: readonly BackendName[] = ["tfjs-node-gpu", "webgpu"];
 
-/** More would wait for each other. */
+/** A bound on what a site may ask for. */
 export const WASM_THREADS_MAX = 64;
 
 export const BackendReport = Type.Object(

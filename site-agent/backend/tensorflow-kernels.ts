@@ -18,6 +18,7 @@ import {
 } from "./fused-kernel.ts";
 import { KERNELS_ADDON } from "./kernels-addon.ts";
 import { tf } from "./tensors.ts";
+import { input } from "./wasm-kernels/kernel-registry.ts";
 
 type KernelsAddon = {
   /** Registers the operations. @param threads that one operation may use @throws what TensorFlow says against one */
@@ -98,11 +99,7 @@ function register({ name, inputs: order, outputCount, attributes }: TensorFlowKe
     backendName: "tensorflow",
     kernelFunc: ({ inputs, attrs, backend }) => {
       const runner = backend as OperationRunner; // The one for which it is registered.
-      const given = order.map((key) => {
-        const tensor = inputs[key];
-        tf.util.assert(tensor !== undefined, () => `${name} has no input ${key}`);
-        return tensor as tf.TensorInfo; // Asserted above.
-      });
+      const given = order.map((key) => input(inputs, key));
       const values = attributes.map((key) => ({
         ...{ name: key, type: runner.binding.TF_ATTR_FLOAT },
         value: attrs?.[key],

@@ -19,6 +19,8 @@ const COMPILERS = ["g++", "c++", "clang++"];
 const DECLARATIONS = fileURLToPath(new URL("./c-interface", import.meta.url));
 /** Of our kernels, whose loops choose their instructions when they are loaded: what was built here runs elsewhere too. */
 const KERNEL_SOURCES = fileURLToPath(new URL("./kernels", import.meta.url));
+/** Which is no part of the addon. */
+const TEST_PROGRAM = "check-loops.cc";
 const FINDS_ITS_LIBRARIES = "-Wl,-rpath,$ORIGIN/../../deps/lib";
 
 /** @param wish the value of CXX, which comes first. @throws NativeError native.no-compiler */
@@ -68,22 +70,18 @@ export function compileKernelsCommand(
         `-DNAPI_VERSION=${NAPI_VERSION}`,
       ],
       ...["-I", nodeHeaders, "-I", DECLARATIONS],
-      ...sources.filter(isOfAddon).map((name) => join(KERNEL_SOURCES, name)),
+      ...sources.filter((name) => name.endsWith(".cc")).map((name) => join(KERNEL_SOURCES, name)),
       ...["-o", join(packageFolder, KERNELS_ADDON), "-L", join(packageFolder, "deps/lib")],
       ...[FINDS_ITS_LIBRARIES, "-ltensorflow_framework"],
     ],
   };
 }
 
-function isOfAddon(name: string): boolean {
-  return name.endsWith(".cc") && !name.startsWith("check-");
-}
-
 export type KernelSources = { readonly names: readonly string[]; readonly sha256: string };
 
 /** The sources of our kernels, and a digest of all of them by which a change is noticed. */
 export async function readKernelSources(): Promise<KernelSources> {
-  const names = (await readdir(KERNEL_SOURCES)).sort();
+  const names = (await readdir(KERNEL_SOURCES)).filter((name) => name !== TEST_PROGRAM).sort();
   const digest = createHash("sha256");
   for (const name of names) digest.update(`${name}\0`).update(await readFile(join(KERNEL_SOURCES, name)));
   return { names, sha256: digest.digest("hex") };

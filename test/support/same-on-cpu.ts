@@ -13,7 +13,7 @@ export function tensor(label: string, shape: readonly number[], scale = 1): tf.T
   return tf.tensor(numbers(label, tf.util.sizeFromShape([...shape]), scale), [...shape]);
 }
 
-const numbersOf = (compute: () => tf.Tensor[]): Float32Array[] =>
+export const numbersOf = (compute: () => tf.Tensor[]): Float32Array[] =>
   tf.tidy(() => compute().map((result) => result.dataSync() as Float32Array)); // All float32.
 
 async function onCpu<T>(act: () => T): Promise<T> {

@@ -2,7 +2,8 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { compile, isShared } from "@consilium/shared/base/web-assembly.ts";
 import t from "tap";
-import { tensor } from "../../../test/support/same-on-cpu.ts";
+import { type Layer, withGradients } from "../../../test/support/fused-layers.ts";
+import { numbersOf, tensor } from "../../../test/support/same-on-cpu.ts";
 import { dotProductAttention } from "../../models/nn/attention.ts";
 import { addBias } from "../../models/nn/bias.ts";
 import { gelu } from "../../models/nn/gelu.ts";
@@ -25,36 +26,29 @@ t.teardown(() => threads.stop());
 
 /** What a computation gives on one thread and on three. */
 function onBoth(compute: () => tf.Tensor[]): [Float32Array[], Float32Array[]] {
-  const numbersOf = (module: typeof alone): Float32Array[] => {
+  const numbersOn = (module: typeof alone): Float32Array[] => {
     context.module = module;
-    return tf.tidy(() => compute().map((result) => result.dataSync() as Float32Array)); // All float32.
+    return numbersOf(compute);
   };
   try {
-    return [numbersOf(alone), numbersOf(together)];
+    return [numbersOn(alone), numbersOn(together)];
   } finally {
     context.module = together;
   }
 }
 
-/** A function's value and the gradients of all that it is given. */
-function withGradients(of: (...given: tf.Tensor[]) => tf.Tensor, inputs: tf.Tensor[]): tf.Tensor[] {
-  const value = of(...inputs);
-  const weights = tensor("dy", value.shape);
-  return [value, ...tf.grads((...given) => tf.sum(tf.mul(of(...given), weights)))(inputs)];
-}
-
-type Layer = {
+type Case = {
   readonly name: string;
-  readonly of: (...given: tf.Tensor[]) => tf.Tensor;
+  readonly of: Layer;
   readonly shapes: number[][];
 };
 
-const product = (transposeA: boolean, transposeB: boolean, ...shapes: number[][]): Layer => ({
+const product = (transposeA: boolean, transposeB: boolean, ...shapes: number[][]): Case => ({
   name: `product of [${shapes[0]}] and [${shapes[1]}]`,
   of: (a, b) => tf.matMul(a as tf.Tensor, b as tf.Tensor, transposeA, transposeB),
   shapes,
 });
-const convolution = (shapes: number[][], stride: number): Layer => ({
+const convolution = (shapes: number[][], stride: number): Case => ({
   name: `convolution of [${shapes[0]}] by [${shapes[1]}], stride ${stride}`,
   of: (x, w) => tf.conv2d(x as tf.Tensor4D, w as tf.Tensor4D, stride, "same"), // Four axes each.
   shapes,
@@ -63,7 +57,7 @@ const norm = (gamma: tf.Tensor | undefined, beta: tf.Tensor | undefined) => ({
   gamma: gamma as tf.Tensor1D, // As below.
   beta: beta as tf.Tensor1D, // As below.
 });
-const layers: Layer[] = [
+const layers: Case[] = [
   product(false, false, [37, 19], [19, 26]),
   product(false, false, [2, 130], [130, 45]),
   product(true, false, [70, 21], [70, 13]),

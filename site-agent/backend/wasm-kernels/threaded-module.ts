@@ -38,6 +38,11 @@ const at = (given: readonly number[], place: number): number => expectDefined(gi
 const product = (given: readonly number[], ...places: number[]): number =>
   places.reduce((result, place) => result * at(given, place), 1);
 
+/** These pointers move so far. */
+function moving(places: readonly number[], bytes: number): Record<number, number> {
+  return Object.fromEntries(places.map((place) => [place, bytes]));
+}
+
 /** Rows of `columns` numbers: these pointers move by a row, and those by a number. */
 function rowsOf(
   count: number,
@@ -48,18 +53,15 @@ function rowsOf(
   return {
     cost: (given) => product(given, count, columns) / NUMBERS,
     axes: (given) => {
-      const entries = [
-        ...whole.map((place) => [place, FLOAT_BYTES * at(given, columns)]),
-        ...single.map((place) => [place, FLOAT_BYTES]),
-      ];
-      return [{ count, unit: 1, bytes: Object.fromEntries(entries) }];
+      const bytes = { ...moving(whole, FLOAT_BYTES * at(given, columns)), ...moving(single, FLOAT_BYTES) };
+      return [{ count, unit: 1, bytes }];
     },
   };
 }
 
 /** Vectors of four numbers, all pointers alike. */
 function vectorsOf(count: number, numbersEach: number): Rule {
-  const bytes = Object.fromEntries(Array.from({ length: count }, (_, place) => [place, FLOAT_BYTES]));
+  const bytes = moving([...Array(count).keys()], FLOAT_BYTES);
   return {
     cost: (given) => (numbersEach * at(given, count)) / NUMBERS,
     axes: () => [{ count, unit: 4, bytes }],
@@ -72,11 +74,9 @@ function imagesOf(count: number, whole: readonly number[], statistics: readonly 
   return {
     cost: (given) => (2 * product(given, count, pixels, channels)) / NUMBERS,
     axes: (given) => {
-      const entries = [
-        ...whole.map((place) => [place, FLOAT_BYTES * product(given, pixels, channels)]),
-        ...statistics.map((place) => [place, FLOAT_BYTES * at(given, channels)]),
-      ];
-      return [{ count, unit: 1, bytes: Object.fromEntries(entries) }];
+      const ofImage = moving(whole, FLOAT_BYTES * product(given, pixels, channels));
+      const bytes = { ...ofImage, ...moving(statistics, FLOAT_BYTES * at(given, channels)) };
+      return [{ count, unit: 1, bytes }];
     },
   };
 }

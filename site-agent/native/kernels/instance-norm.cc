@@ -19,6 +19,10 @@ struct Images {
   std::size_t channels;
   Blocks blocks;
 
+  Shape channel_shape() const { return {static_cast<std::int64_t>(channels)}; }
+  // One number for each channel of each image.
+  Shape statistics_shape() const { return {static_cast<std::int64_t>(count), static_cast<std::int64_t>(channels)}; }
+
   // Calls `run(image, unit, start, rows, scratch)` for all runs of all images, on several threads. A unit is a block of an
   // image, the start is that of the run's numbers, and the scratch space is two numbers for each channel.
   template <typename Run>
@@ -77,14 +81,12 @@ void instance_norm(void* attributes, TF_OpKernelContext* context) {
   const Shape shape = call.shape(0);
   const Images images = images_of(call, shape);
   const std::size_t channels = images.channels;
-  const Shape channel_shape = {static_cast<std::int64_t>(channels)};
-  const Shape statistics_shape = {static_cast<std::int64_t>(images.count), static_cast<std::int64_t>(channels)};
   float* y = call.output(0, shape);
-  float* mean = call.output(1, statistics_shape);
-  float* inverse = call.output(2, statistics_shape);
+  float* mean = call.output(1, images.statistics_shape());
+  float* inverse = call.output(2, images.statistics_shape());
   const float* x = call.input(0);
-  const float* gamma = call.input(1, channel_shape);
-  const float* beta = call.input(2, channel_shape);
+  const float* gamma = call.input(1, images.channel_shape());
+  const float* beta = call.input(2, images.channel_shape());
   if (call.failed()) return;
   const float epsilon = static_cast<const float*>(attributes)[0], slope = static_cast<const float*>(attributes)[1];
   std::vector<Moments> of_blocks(images.count * images.blocks.count, Moments(channels));
@@ -150,16 +152,14 @@ void instance_norm_gradient(void* attributes, TF_OpKernelContext* context) {
   const Shape shape = call.shape(0);
   const Images images = images_of(call, shape);
   const std::size_t channels = images.channels;
-  const Shape channel_shape = {static_cast<std::int64_t>(channels)};
-  const Shape statistics_shape = {static_cast<std::int64_t>(images.count), static_cast<std::int64_t>(channels)};
   float* dx = call.output(0, shape, 5);
-  float* dgamma = call.output(1, channel_shape);
-  float* dbeta = call.output(2, channel_shape);
+  float* dgamma = call.output(1, images.channel_shape());
+  float* dbeta = call.output(2, images.channel_shape());
   const float* x = call.input(0);
-  const float* gamma = call.input(1, channel_shape);
-  const float* beta = call.input(2, channel_shape);
-  const float* mean = call.input(3, statistics_shape);
-  const float* inverse = call.input(4, statistics_shape);
+  const float* gamma = call.input(1, images.channel_shape());
+  const float* beta = call.input(2, images.channel_shape());
+  const float* mean = call.input(3, images.statistics_shape());
+  const float* inverse = call.input(4, images.statistics_shape());
   const float* dy = call.input(5, shape);
   if (call.failed()) return;
   const float slope = static_cast<const float*>(attributes)[0];

@@ -20,6 +20,10 @@ using Shape = std::vector<std::int64_t>;
 struct Rows {
   std::size_t rows;
   std::size_t columns;
+
+  // One number for each row, or for each column.
+  Shape row_shape() const { return {static_cast<std::int64_t>(rows)}; }
+  Shape column_shape() const { return {static_cast<std::int64_t>(columns)}; }
 };
 
 // One call of a kernel on tensors of float32. The first failure is reported to TensorFlow; everything behind it is null,

@@ -55,18 +55,17 @@ void infer_layer_norm(TF_ShapeInferenceContext* context, TF_Status* status) {
 void layer_norm(void* attributes, TF_OpKernelContext* context) {
   Call call(context);
   const Shape shape = call.shape(0);
-  const auto [rows, columns] = rows_of(shape);
-  const std::size_t width = columns;
-  const Shape row_shape = {static_cast<std::int64_t>(rows)}, column_shape = {static_cast<std::int64_t>(columns)};
+  const Rows size = rows_of(shape);
+  const std::size_t rows = size.rows, width = size.columns;
   float* y = call.output(0, shape);
-  float* mean = call.output(1, row_shape);
-  float* inverse = call.output(2, row_shape);
+  float* mean = call.output(1, size.row_shape());
+  float* inverse = call.output(2, size.row_shape());
   const float* x = call.input(0);
-  const float* gamma = call.input(1, column_shape);
-  const float* beta = call.input(2, column_shape);
+  const float* gamma = call.input(1, size.column_shape());
+  const float* beta = call.input(2, size.column_shape());
   if (call.failed()) return;
   const float epsilon = *static_cast<const float*>(attributes);
-  in_parts(rows, part_rows(columns), [&](std::size_t first, std::size_t last) {
+  in_parts(rows, part_rows(width), [&](std::size_t first, std::size_t last) {
     const std::size_t start = first * width;
     loops().layer_norm(x + start, gamma, beta, epsilon, y + start, mean + first, inverse + first, last - first, width);
   });
@@ -75,17 +74,16 @@ void layer_norm(void* attributes, TF_OpKernelContext* context) {
 void layer_norm_gradient(void*, TF_OpKernelContext* context) {
   Call call(context);
   const Shape shape = call.shape(0);
-  const auto [rows, columns] = rows_of(shape);
-  const std::size_t width = columns;
-  const Shape row_shape = {static_cast<std::int64_t>(rows)};
+  const Rows size = rows_of(shape);
+  const std::size_t rows = size.rows, width = size.columns;
   float* dx = call.output(0, shape, 4);
   const float* x = call.input(0);
-  const float* gamma = call.input(1, {static_cast<std::int64_t>(columns)});
-  const float* mean = call.input(2, row_shape);
-  const float* inverse = call.input(3, row_shape);
+  const float* gamma = call.input(1, size.column_shape());
+  const float* mean = call.input(2, size.row_shape());
+  const float* inverse = call.input(3, size.row_shape());
   const float* dy = call.input(4, shape);
   if (call.failed()) return;
-  in_parts(rows, part_rows(columns), [&](std::size_t first, std::size_t last) {
+  in_parts(rows, part_rows(width), [&](std::size_t first, std::size_t last) {
     const std::size_t start = first * width;
     loops().layer_norm_gradient(x + start, gamma, mean + first, inverse + first, dy + start, dx + start, last - first,
                                 width);
@@ -100,13 +98,12 @@ void infer_columns(TF_ShapeInferenceContext* context, TF_Status* status) {
 void layer_norm_scale_gradient(void*, TF_OpKernelContext* context) {
   Call call(context);
   const Shape shape = call.shape(0);
-  const auto [rows, columns] = rows_of(shape);
-  const std::size_t width = columns;
-  const Shape row_shape = {static_cast<std::int64_t>(rows)};
-  float* dgamma = call.output(0, {static_cast<std::int64_t>(columns)});
+  const Rows size = rows_of(shape);
+  const std::size_t rows = size.rows, width = size.columns;
+  float* dgamma = call.output(0, size.column_shape());
   const float* x = call.input(0);
-  const float* mean = call.input(1, row_shape);
-  const float* inverse = call.input(2, row_shape);
+  const float* mean = call.input(1, size.row_shape());
+  const float* inverse = call.input(2, size.row_shape());
   const float* dy = call.input(3, shape);
   if (call.failed()) return;
   // Blocks do not depend on the number of threads, and are added in their order: so sums do not either.
@@ -133,14 +130,14 @@ void layer_norm_scale_gradient(void*, TF_OpKernelContext* context) {
 void scaled_softmax(void* attributes, TF_OpKernelContext* context) {
   Call call(context);
   const Shape shape = call.shape(0);
-  const auto [rows, columns] = rows_of(shape);
-  const std::size_t width = columns;
+  const Rows size = rows_of(shape);
+  const std::size_t rows = size.rows, width = size.columns;
   float* y = call.output(0, shape, 0);
   const float* x = call.input(0);
   if (call.failed()) return;
   if (width == 0) return;
   const float factor = *static_cast<const float*>(attributes);
-  in_parts(rows, part_rows(columns), [&](std::size_t first, std::size_t last) {
+  in_parts(rows, part_rows(width), [&](std::size_t first, std::size_t last) {
     const std::size_t start = first * width;
     loops().scaled_softmax(x + start, factor, y + start, last - first, width);
   });
@@ -149,14 +146,14 @@ void scaled_softmax(void* attributes, TF_OpKernelContext* context) {
 void scaled_softmax_gradient(void* attributes, TF_OpKernelContext* context) {
   Call call(context);
   const Shape shape = call.shape(0);
-  const auto [rows, columns] = rows_of(shape);
-  const std::size_t width = columns;
+  const Rows size = rows_of(shape);
+  const std::size_t rows = size.rows, width = size.columns;
   float* dx = call.output(0, shape, 1);
   const float* y = call.input(0);
   const float* dy = call.input(1, shape);
   if (call.failed()) return;
   const float factor = *static_cast<const float*>(attributes);
-  in_parts(rows, part_rows(columns), [&](std::size_t first, std::size_t last) {
+  in_parts(rows, part_rows(width), [&](std::size_t first, std::size_t last) {
     const std::size_t start = first * width;
     loops().scaled_softmax_gradient(y + start, dy + start, factor, dx + start, last - first, width);
   });

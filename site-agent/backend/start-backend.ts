@@ -89,20 +89,18 @@ async function startNative(name: "tfjs-node-gpu" | "tfjs-node"): Promise<Started
   return { version, devices: cpuNames(), isGpu: false };
 }
 
-/** What threads have been started: a second start finds them. */
-let threadsOfWasm = 1;
-
 async function startWasm(threads: number): Promise<Started> {
   await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
   tf.enableProdMode();
   const start = async (): Promise<void> => void (await tf.setBackend("wasm"));
   await (threads > 1 ? startedWithSharedMemory(start) : start());
-  const { fusesMultiplyAdd } = installTrainingKernels();
-  if (threads > 1 && threadsOfWasm === 1) threadsOfWasm = (await startKernelThreads(threads)).count;
+  const kernels = installTrainingKernels();
+  // A second start finds them started.
+  if (threads > 1 && kernels.threadCount === 1) await startKernelThreads(threads);
   const traits = [
     tf.version["tfjs-core"],
-    ...(fusesMultiplyAdd ? ["fused multiply-add"] : []),
-    ...(threadsOfWasm > 1 ? [`${threadsOfWasm} threads`] : []),
+    ...(kernels.fusesMultiplyAdd ? ["fused multiply-add"] : []),
+    ...(kernels.threadCount > 1 ? [`${kernels.threadCount} threads`] : []),
   ];
   return { version: traits.join(", "), devices: cpuNames(), isGpu: false };
 }

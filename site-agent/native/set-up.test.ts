@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
-import type { BackendReport } from "../backend/backend-report.ts";
+import type { BackendReport, ProbeFailure } from "../backend/backend-report.ts";
 import { KERNELS_ADDON } from "../backend/kernels-addon.ts";
 import { archiveOf } from "./archive-fixture.ts";
 import { ADDON } from "./compile-addon.ts";
@@ -45,11 +45,21 @@ const contentOf = ({ fileName, registry }: PinnedFile): Uint8Array | string => {
   return fileName.startsWith("tensorflow") ? wheel : cudaArchive(fileName);
 };
 
+type Proof = { readonly unusable: string } | { readonly failures: string[] };
+
+const proven = (proof: Proof): BackendReport | ProbeFailure =>
+  "unusable" in proof
+    ? proof
+    : {
+        ...{ name: "tfjs-node", version: "4.22.0", devices: [], isGpu: false },
+        selfTest: { passed: proof.failures.length === 0, failures: proof.failures },
+      };
+
 type Fakes = {
   readonly absent?: readonly string[];
   /** What the compiler does, with a name in what it is to make. */
   readonly compiles?: (path: string) => boolean;
-  readonly proof?: { unusable: string } | { failures: string[] };
+  readonly proof?: Proof;
   readonly over?: Partial<SetUpMachine>;
 };
 
@@ -82,13 +92,6 @@ function machineWith(
     }
     return { outcome: "done", output: "" };
   };
-  const report = (failures: string[]): BackendReport => ({
-    name: "tfjs-node",
-    version: "4.22.0",
-    devices: [],
-    isGpu: false,
-    selfTest: { passed: failures.length === 0, failures },
-  });
   const machine: SetUpMachine = {
     catalogue,
     run,
@@ -100,7 +103,7 @@ function machineWith(
     processId: 77,
     isAlive: (processId) => processId === 77,
     freeBytes: async () => 1e12,
-    prove: async () => ("unusable" in proof ? proof : report(proof.failures)),
+    prove: async () => proven(proof),
     ...over,
   };
   const cpu: SetUpRequest = { kind: "cpu", from: null, via: null };
@@ -172,6 +175,23 @@ t.test("kernels that do not compile are done without, loudly, and tried again", 
   t.ok(existsSync(kernels));
   await setUp({ kind: "gpu" });
   t.notOk(existsSync(join(places.scope, "tfjs-node-gpu", KERNELS_ADDON)), "they are the processor's");
+});
+
+t.test("kernels with which TensorFlow does not work are taken out, loudly, and tried again", async (t) => {
+  for (const fault of [{ unusable: "undefined symbol" }, { failures: ["GELU"] }]) {
+    const { places, setUp, printed } = machineWith(t);
+    const kernels = join(places.scope, "tfjs-node", KERNELS_ADDON);
+    const prove = async (): Promise<BackendReport | ProbeFailure> =>
+      proven(existsSync(kernels) ? fault : { failures: [] });
+    t.ok((await setUp({}, { prove })).selfTest.passed);
+    t.notOk(existsSync(kernels));
+    t.match(printed.join("\n"), /does not work with our own kernels \(.*(symbol|GELU)\)/);
+    await setUp();
+    t.ok(existsSync(kernels), "a later run builds them again");
+    await t.rejects(setUp({ kind: "gpu" }, { prove: async () => proven(fault) }), {
+      code: "native.unproven",
+    });
+  }
 });
 
 t.test("a wheel that was brought is not fetched, and a foreign one is refused", async (t) => {

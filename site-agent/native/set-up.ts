@@ -6,6 +6,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { MiB } from "@consilium/shared/base/units.ts";
 import type { BackendName, BackendReport, ProbeFailure } from "../backend/backend-report.ts";
+import { KERNELS_ADDON } from "../backend/kernels-addon.ts";
 import {
   compileAddon,
   compileKernels,
@@ -156,8 +157,15 @@ async function provenAlready(
   return answer;
 }
 
+/** What is wrong with a backend. */
+function faultOf(answer: BackendReport | ProbeFailure): string | null {
+  if ("unusable" in answer) return answer.unusable;
+  const { passed, failures } = answer.selfTest;
+  return passed ? null : `wrong results for ${failures.join(", ")}`;
+}
+
 function isProven(answer: BackendReport | ProbeFailure): answer is BackendReport {
-  return !("unusable" in answer) && answer.selfTest.passed;
+  return faultOf(answer) === null;
 }
 
 async function fetchMissing(
@@ -180,14 +188,21 @@ async function fetchMissing(
   for (const file of missing) await fetchFile(file, places, machine);
 }
 
-async function build(
+type BuildPlaces = SetUpPlaces & { readonly work: string; readonly compiler: string };
+
+async function build(wanted: Made, places: BuildPlaces, machine: SetUpMachine): Promise<BackendReport> {
+  const place = join(places.scope, wanted.plan.packageFolder);
+  return proveOrWithdraw(await putInPlace(wanted, place, places, machine), place, machine);
+}
+
+/** @returns what was made: without kernels where they do not compile */
+async function putInPlace(
   { plan, kernels }: Made,
-  { store, scope, work, compiler }: SetUpPlaces & { work: string; compiler: string },
+  place: string,
+  { store, scope, work, compiler }: BuildPlaces,
   machine: SetUpMachine,
-): Promise<BackendReport> {
+): Promise<Made> {
   const { run, print, processId } = machine;
-  let made: Made = { plan, kernels };
-  const place = join(scope, plan.packageFolder);
   const prefix = `.${plan.packageFolder}.made-`;
   await removeLeftovers(scope, prefix, machine.isAlive);
   const packageFolder = join(scope, `${prefix}${processId}`);
@@ -201,15 +216,15 @@ async function build(
     const compilation = { compiler, packageFolder, nodeHeaders, hasHeaders: plan.hasHeaders };
     await compileAddon(compilation, machine);
     const built = kernels && (await compileKernels(compilation, kernels.names, machine)) ? kernels : null;
-    if (kernels && !built)
-      print("Our own kernels did not compile: TensorFlow goes without them, and is slower.");
+    if (kernels && !built) print(`Our own kernels did not compile: ${WITHOUT_KERNELS}`);
     await installPackage(packageFolder, place);
-    made = { plan, kernels: built };
+    return { plan, kernels: built };
   } finally {
     await rm(packageFolder, { recursive: true, force: true });
   }
-  return proveOrWithdraw(made, place, machine);
 }
+
+const WITHOUT_KERNELS = "TensorFlow goes without them, and is slower.";
 
 async function headersFor(
   { nodeHeaders }: SetUpPlan,
@@ -222,23 +237,31 @@ async function headersFor(
   return join(folder, "include");
 }
 
-async function proveOrWithdraw(
-  { plan, kernels }: Made,
-  place: string,
-  { print, prove }: SetUpMachine,
-): Promise<BackendReport> {
-  print("Starting it in a process of its own and testing its gradients ...");
+async function proveOrWithdraw(made: Made, place: string, machine: SetUpMachine): Promise<BackendReport> {
+  machine.print("Starting it in a process of its own and testing its gradients ...");
   let isSettled = false;
   try {
-    const answer = await prove(plan.backend);
-    if ("unusable" in answer) throw new NativeError("native.unproven", answer.unusable);
-    const { passed, failures } = answer.selfTest;
-    if (!passed) throw new NativeError("native.unproven", `wrong results for ${failures.join(", ")}`);
-    await writeMarker(place, fingerprintOf(plan, kernels));
+    const { answer, kernels } = await proveBest(made, place, machine);
+    if (!isProven(answer)) throw new NativeError("native.unproven", faultOf(answer) ?? "");
+    await writeMarker(place, fingerprintOf(made.plan, kernels));
     isSettled = true;
     return answer;
   } finally {
     if (isSettled) await settlePackage(place);
     else await withdrawPackage(place);
   }
+}
+
+/** Our kernels are taken out where it does not work with them. */
+async function proveBest(
+  { plan, kernels }: Made,
+  place: string,
+  { print, prove }: SetUpMachine,
+): Promise<{ answer: BackendReport | ProbeFailure; kernels: KernelSources | null }> {
+  const answer = await prove(plan.backend);
+  const fault = faultOf(answer);
+  if (kernels === null || fault === null) return { answer, kernels };
+  print(`It does not work with our own kernels (${fault}): ${WITHOUT_KERNELS}`);
+  await rm(join(place, KERNELS_ADDON));
+  return { answer: await prove(plan.backend), kernels: null };
 }

@@ -59,6 +59,8 @@ export type InstalledKernels = {
   readonly compiled: readonly WasmModule[];
   /** In whose place another module can be put. */
   readonly context: { readonly heap: WasmHeap; module: TrainingModule };
+  /** That share the kernels, the calling one with them. */
+  threadCount: number;
 };
 
 let installed: InstalledKernels | undefined;
@@ -82,7 +84,8 @@ export function installTrainingKernels(): InstalledKernels {
       `Training kernels did not register: ${absent.join(", ")}.`,
     );
   }
-  installed = { heap, names, fusesMultiplyAdd: relaxed && fusesMultiplyAdd(context), compiled, context };
+  const fuses = relaxed && fusesMultiplyAdd(context);
+  installed = { heap, names, fusesMultiplyAdd: fuses, compiled, context, threadCount: 1 };
   return installed;
 }
 
@@ -93,7 +96,8 @@ export function installTrainingKernels(): InstalledKernels {
  * @param partNanosecondsMin what takes less is left to one thread
  */
 export async function startKernelThreads(count: number, partNanosecondsMin?: number): Promise<KernelThreads> {
-  const { context, compiled } = installTrainingKernels();
+  const kernels = installTrainingKernels();
+  const { context, compiled } = kernels;
   const { heap, module } = context;
   const threads = await KernelThreads.start(count, {
     ...{ memory: heap.memory, compiled },
@@ -102,6 +106,7 @@ export async function startKernelThreads(count: number, partNanosecondsMin?: num
   const scratch = heap.reserve((count - 1) * SCRATCH_DISTANCE_BYTES);
   const each = Array.from({ length: count - 1 }, (_, index) => scratch + index * SCRATCH_DISTANCE_BYTES);
   context.module = threadedModule(module, threads, each, partNanosecondsMin);
+  kernels.threadCount = count;
   return threads;
 }
 

@@ -114,8 +114,10 @@ const VARIANTS = ["stock", "ours"] as const;
 type Variant = (typeof VARIANTS)[number];
 type Row = { readonly value: number | string; readonly gradient: number | string };
 
-const WARM_UPS = 2;
-const RUNS = 9;
+/** Engines compile what is called often, and what interrupts a short call must not be its median. */
+const WARM_UP = { milliseconds: 20, calls: 2 };
+const RUN = { milliseconds: 100, calls: 9 };
+const CALLS_MAX = 999;
 
 async function measure(variant: Variant): Promise<Row[]> {
   await loadBackendPackage("@tensorflow/tfjs-backend-wasm");
@@ -139,18 +141,30 @@ async function measure(variant: Variant): Promise<Row[]> {
 
 /** Median milliseconds of the processor, or why there are none. */
 function timed(run: () => tf.Tensor[]): number | string {
-  const times: number[] = [];
+  const once = (): number => {
+    const before = process.cpuUsage();
+    tf.dispose(run());
+    const { user, system } = process.cpuUsage(before);
+    return (user + system) / 1e3;
+  };
   try {
-    for (let index = 0; index < WARM_UPS + RUNS; index += 1) {
-      const before = process.cpuUsage();
-      tf.dispose(run());
-      const { user, system } = process.cpuUsage(before);
-      if (index >= WARM_UPS) times.push((user + system) / 1e3);
-    }
+    repeated(once, WARM_UP);
+    const times = repeated(once, RUN).sort((a, b) => a - b);
+    return times[Math.floor(times.length / 2)] ?? Number.NaN;
   } catch (error) {
     return error instanceof Error ? (error.message.split("\n")[0] ?? "failed") : "failed";
   }
-  return times.sort((a, b) => a - b)[Math.floor(times.length / 2)] ?? Number.NaN;
+}
+
+/** What each call took, of at least so many that took so long together. */
+function repeated(once: () => number, { milliseconds, calls }: typeof RUN): number[] {
+  const times: number[] = [];
+  for (let passed = 0; (passed < milliseconds || times.length < calls) && times.length < CALLS_MAX; ) {
+    const time = once();
+    times.push(time);
+    passed += time;
+  }
+  return times;
 }
 
 async function measureInChild(variant: Variant): Promise<Row[]> {

@@ -17,6 +17,8 @@ export const ADAMW_STEP = "ConsiliumAdamWStep";
 export const GELU = "ConsiliumGelu";
 /** x and dy of one shape -> dx. */
 export const GELU_GRADIENT = "ConsiliumGeluGradient";
+/** y of a ReLU and its gradient dy, of one shape -> dx. */
+export const RELU_GRADIENT = "ConsiliumReluGradient";
 /** x [..., C], gamma [C], beta [C] -> y [..., C], mean [rows], inverse deviation [rows]; C a multiple of 4. */
 export const LAYER_NORM = "ConsiliumLayerNorm";
 /** x, gamma, the statistics and dy -> dx [..., C]. */

@@ -6,7 +6,7 @@ import { availableParallelism, cpus } from "node:os";
 import { promisify } from "node:util";
 import type { BackendName, BackendReport, ProbeFailure } from "./backend-report.ts";
 import { runSelfTest } from "./self-test.ts";
-import { installTensorFlowKernels } from "./tensorflow-kernels.ts";
+import { installTensorFlowKernels, installTensorFlowOperations } from "./tensorflow-kernels.ts";
 import { operationThreads, tensorFlowThreads } from "./tensorflow-threads.ts";
 import { loadBackendPackage, tf } from "./tensors.ts";
 import {
@@ -80,6 +80,7 @@ async function startNative(name: "tfjs-node-gpu" | "tfjs-node"): Promise<Started
     process.env[name] ??= count;
   await loadBackendPackage(`@tensorflow/${name}`);
   await tf.setBackend("tensorflow");
+  installTensorFlowOperations();
   const { isUsingGpuDevice, binding } = tf.backend() as unknown as NativeBackend; // What these packages register.
   const stock = `${tf.version["tfjs-core"]}, TensorFlow ${binding.TF_Version}`;
   if (isUsingGpuDevice) return { version: stock, devices: await gpuNames(), isGpu: true };

@@ -13,9 +13,11 @@ import {
   LAYER_NORM,
   LAYER_NORM_GRADIENT,
   LAYER_NORM_SCALE_GRADIENT,
+  RELU_GRADIENT,
   SCALED_SOFTMAX,
   SCALED_SOFTMAX_GRADIENT,
 } from "./fused-kernel.ts";
+import { DATA_TYPES } from "./graph/graph-writer.ts";
 import { KERNELS_ADDON } from "./kernels-addon.ts";
 import { tf } from "./tensors.ts";
 import { input } from "./wasm-kernels/kernel-registry.ts";
@@ -64,7 +66,7 @@ const KERNELS: readonly TensorFlowKernel[] = [
 
 /** What tfjs-node's backend does with an operation of TensorFlow. */
 type OperationRunner = {
-  readonly binding: { readonly TF_ATTR_FLOAT: number };
+  readonly binding: { readonly TF_ATTR_FLOAT: number; readonly TF_ATTR_TYPE: number };
   executeMultipleOutputs(
     operation: string,
     attributes: readonly { readonly name: string; readonly type: number; readonly value: unknown }[],
@@ -72,6 +74,21 @@ type OperationRunner = {
     outputCount: number,
   ): tf.TensorInfo[];
 };
+
+/** One of TensorFlow's own operations, which the package has no kernel for; a second call finds it. */
+export function installTensorFlowOperations(): void {
+  if (tf.getKernel(RELU_GRADIENT, "tensorflow")) return;
+  tf.registerKernel({
+    kernelName: RELU_GRADIENT,
+    backendName: "tensorflow",
+    kernelFunc: ({ inputs, backend }) => {
+      const runner = backend as OperationRunner; // As in `register`.
+      const type = { name: "T", type: runner.binding.TF_ATTR_TYPE, value: DATA_TYPES.float32 };
+      const given = [input(inputs, "dy"), input(inputs, "y")];
+      return runner.executeMultipleOutputs("ReluGrad", [type], given, 1);
+    },
+  });
+}
 
 let installed: KernelsAddon | undefined;
 

@@ -13,6 +13,7 @@ import {
   LAYER_NORM,
   LAYER_NORM_GRADIENT,
   LAYER_NORM_SCALE_GRADIENT,
+  RELU_GRADIENT,
   SCALED_SOFTMAX,
   SCALED_SOFTMAX_GRADIENT,
   SUM_SQUARES,
@@ -229,6 +230,7 @@ const ownKernels: Record<string, Rule> = {
   [CHANNEL_BIAS]: (inputs) => [input(inputs, "x")],
   [GELU]: (inputs) => [input(inputs, "x")],
   [GELU_GRADIENT]: (inputs) => [input(inputs, "x")],
+  [RELU_GRADIENT]: (inputs) => [input(inputs, "y")],
   [LAYER_NORM]: (inputs) => {
     const x = input(inputs, "x");
     const rows = float([elementsOf(x) / (x.shape.at(-1) ?? 1)]);

@@ -50,8 +50,8 @@ const FLOAT_BYTES = 4;
  * and arranged, and how much memory tensors take in all for what they take at once. TensorFlow cuts them out of
  * regions that it never gives back, and its convolutions turn what they read and write into an order of their own.
  */
-const GRAPH_NODE_BYTES = 26_000;
-const TENSORFLOW_ROOM = 1.5;
+const GRAPH_NODE_BYTES = 36_000;
+const TENSORFLOW_ROOM = 1.4;
 
 /**
  * The backend must have been started in this process.

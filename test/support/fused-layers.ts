@@ -7,6 +7,7 @@ import { dotProductAttention } from "../../site-agent/models/nn/attention.ts";
 import { gelu } from "../../site-agent/models/nn/gelu.ts";
 import { instanceNorm } from "../../site-agent/models/nn/instance-norm.ts";
 import { layerNorm } from "../../site-agent/models/nn/layer-norm.ts";
+import { relu } from "../../site-agent/models/nn/relu.ts";
 import { expectSame, tensor } from "./same-on-cpu.ts";
 
 export type Layer = (...inputs: tf.Tensor[]) => tf.Tensor;
@@ -24,13 +25,18 @@ export async function expectFusedLayers(t: Test): Promise<void> {
   await expectInstanceNorms(t);
   expectPreciseSums(t);
   await expectAttention(t);
-  for (const count of [1, 2, 3, 4, 5, 31, 64])
+  for (const count of [1, 2, 3, 4, 5, 31, 64]) {
+    const x = (): tf.Tensor[] => [tensor(`x ${count}`, [count], 6)];
     await expectSame(
       t,
       `GELU of ${count} numbers`,
-      () => withGradients((x) => gelu(x as tf.Tensor), [tensor(`x ${count}`, [count], 6)]),
+      () => withGradients((given) => gelu(given as tf.Tensor), x()),
       2e-6,
     );
+    // On cpu the framework's own, whose gradient is another one.
+    const rectified: Layer = (given) => (tf.getBackend() === "cpu" ? tf.relu : relu)(given as tf.Tensor);
+    await expectSame(t, `ReLU of ${count} numbers`, () => withGradients(rectified, x()));
+  }
 }
 
 /** Over several runs of rows, within which sums are of single precision. */

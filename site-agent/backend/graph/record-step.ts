@@ -2,9 +2,16 @@
 // operations and attributes to its addon: they are noted on their way. The graph reads what was declared as input and
 // what the computation itself made of constants; anything else that it touches ends the recording.
 
+import { createHash } from "node:crypto";
 import { tf } from "../tensors.ts";
 import { type ProductFormat, RecordingError } from "./compiled-graph.ts";
-import { type AttributeValue, DATA_TYPES, type GraphRuns, GraphWriter } from "./graph-writer.ts";
+import {
+  type AttributeValue,
+  type ConstantTensor,
+  DATA_TYPES,
+  type GraphRuns,
+  GraphWriter,
+} from "./graph-writer.ts";
 import {
   isStillInJavaScript,
   type NativeAttribute,
@@ -27,8 +34,8 @@ export type RecordedStep = {
 /** Of TensorFlow's operations, those that multiply matrices. */
 const PRODUCTS = ["MatMul", "BatchMatMul", "BatchMatMulV2"];
 
-/** Constants up to this size are one node however often they are made. */
-const SHARED_NUMBERS_MAX = 64;
+/** A constant of equal numbers above this size is filled when it is needed and has no place in the graph. */
+const FILLED_NUMBERS_MIN = 1024;
 
 /** Together every tensor that the computation reads and did not make itself. */
 export type Recordable = {
@@ -114,10 +121,10 @@ function whileRecording<T>(backend: NativeBackend, recording: Recording, compute
 function recordingBinding(binding: NativeBinding, { graph, names, format }: Recording): NativeBinding {
   const constants = new Map<string, string>();
   const constantOf = (shape: readonly number[], type: number, values: ArrayLike<number>): string => {
-    const made = (): string => graph.constant({ type, shape, bytes: bytesOf(type, values) });
-    if (values.length > SHARED_NUMBERS_MAX) return made();
-    const key = `${type} [${shape}] ${Array.from(values, (value) => (Object.is(value, -0) ? "-0" : value))}`;
-    const name = constants.get(key) ?? made();
+    const bytes = bytesOf(type, values);
+    // A table that every layer makes anew would be kept as often, by each of TensorFlow's copies of the graph.
+    const key = `${type} [${shape}] ${createHash("sha256").update(bytes).digest("base64")}`;
+    const name = constants.get(key) ?? constantNode(graph, { type, shape, bytes });
     constants.set(key, name);
     return name;
   };
@@ -148,6 +155,26 @@ function recordingBinding(binding: NativeBinding, { graph, names, format }: Reco
   };
   // The addon's functions cannot be assigned to; everything else is its own.
   return Object.create(binding, Object.getOwnPropertyDescriptors(changed)) as NativeBinding;
+}
+
+/** @returns its output's name */
+function constantNode(graph: GraphWriter, constant: ConstantTensor): string {
+  const { type, shape, bytes } = constant;
+  const count = shape.reduce((product, size) => product * size, 1);
+  const one = bytes.subarray(0, bytes.length / count);
+  if (count < FILLED_NUMBERS_MIN || !isRepeated(bytes, one.length)) return graph.constant(constant);
+  const { int32 } = DATA_TYPES;
+  const sizes = { type: int32, shape: [shape.length], bytes: bytesOf(int32, shape) };
+  const attributes = {
+    T: { kind: "type", value: type },
+    index_type: { kind: "type", value: int32 },
+  } as const;
+  const inputs = [graph.constant(sizes), graph.constant({ type, shape: [], bytes: one })];
+  return `${graph.node("Fill", inputs, attributes)}:0`;
+}
+
+function isRepeated(bytes: Uint8Array, period: number): boolean {
+  return bytes.every((byte, index) => byte === bytes[index % period]);
 }
 
 function nameOf(id: number, names: ReadonlyMap<number, string>, reader: string): string {

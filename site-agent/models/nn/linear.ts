@@ -6,6 +6,7 @@ import { withGradient } from "../../backend/custom-gradient.ts";
 import { runsGraphs } from "../../backend/graph/graph-compiler.ts";
 import { tf } from "../../backend/tensors.ts";
 import { addBias, channelSums } from "./bias.ts";
+import { relu } from "./relu.ts";
 
 export type LinearWeights = {
   /** [C, K] */
@@ -71,6 +72,6 @@ export function multilayerPerceptron<Rank extends tf.Rank>(
 ): tf.Tensor<Rank> {
   return layers.reduce((value, layer, index) => {
     const next = linear(value, layer);
-    return index < layers.length - 1 ? tf.relu(next) : next;
+    return index < layers.length - 1 ? relu(next) : next;
   }, x);
 }

@@ -5,6 +5,7 @@
 
 import { expectShape } from "../../backend/shape.ts";
 import { tf } from "../../backend/tensors.ts";
+import { relu } from "../nn/relu.ts";
 import { withoutGradient } from "../nn/without-gradient.ts";
 
 export type MaskLossSettings = {
@@ -146,7 +147,7 @@ export function focalLoss<Rank extends tf.Rank>(
 /** Of a sigmoid, from its logits, element by element. */
 export function crossEntropy(logits: tf.Tensor, truth: tf.Tensor): tf.Tensor {
   const tail = tf.log1p(tf.exp(tf.neg(tf.abs(logits))));
-  return tf.add(tf.sub(tf.relu(logits), tf.mul(logits, truth)), tail);
+  return tf.add(tf.sub(relu(logits), tf.mul(logits, truth)), tail);
 }
 
 /** [B, M] */

@@ -13,6 +13,7 @@ import { layerNorm } from "../nn/layer-norm.ts";
 import { linear } from "../nn/linear.ts";
 import type { ModelPart } from "../nn/model-part.ts";
 import { projectedAttention, type Turn } from "../nn/projected-attention.ts";
+import { relu } from "../nn/relu.ts";
 import { rotaryTable, rotate } from "../nn/rotary-positions.ts";
 
 const EPSILON = 1e-5;
@@ -117,7 +118,7 @@ function perceptron(
   const rows = tf.reshape(x, [batch * places, channels]);
   const compute = ({ rows: some }: tf.NamedTensorMap) => {
     const wide = linear(some as tf.Tensor2D, part.linear("linear1")); // As many axes as all rows.
-    return { narrow: linear(activation === "relu" ? tf.relu(wide) : gelu(wide), part.linear("linear2")) };
+    return { narrow: linear(activation === "relu" ? relu(wide) : gelu(wide), part.linear("linear2")) };
   };
   const found = batch === 1 ? inBranches({ rows }, places, compute) : compute({ rows });
   return tf.reshape(expectDefined(found["narrow"], "rows"), x.shape);

@@ -8,6 +8,7 @@ import { tf } from "../backend/tensors.ts";
 import type { KernelCall } from "./kernel-call.ts";
 import { estimateStep, StepEstimate } from "./step-estimate.ts";
 import { graphOverhead, timeInGraph } from "./time-in-graphs.ts";
+import { groups } from "./time-kernels.ts";
 
 const native = await startBackend("tfjs-node").then(
   () => true,
@@ -25,6 +26,23 @@ t.test("a step's estimate times what its graphs run", { skip }, async (t) => {
     t.equal(estimate.timedShare, 1, "every call was timed");
     t.equal(estimate.memoryBytes, estimate.hostBytes + estimate.tensorBytes);
   }
+});
+
+t.test("what is timed as a whole is called equally often, and finds room", (t) => {
+  const call = { kernel: "Add", inputs: {}, isList: false, attributes: {}, outputs: [] };
+  const item = (count: number, mebibytes: number) => ({
+    ...{ call, inGraph: true, count, guess: 1 },
+    work: { kind: "elementwise" as const, flops: 0, bytes: mebibytes * 2 ** 20, scratchBytes: 0 },
+  });
+  const items = [item(3, 1), item(1, 1), item(3, 60), item(2, 1), item(3, 30), item(1, 1)];
+  const counts = (areToldApart: boolean): number[][] =>
+    groups(items, areToldApart).map((group) => group.map(({ count }) => count));
+  t.strictSame(counts(false), [[1, 1], [2], [3, 3], [3]]);
+  t.strictSame(counts(true), [
+    [3, 1, 3, 2],
+    [3, 1],
+  ]);
+  t.end();
 });
 
 t.test("timing leaves nothing behind, and no call has one tensor twice", { skip }, (t) => {

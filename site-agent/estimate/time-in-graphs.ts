@@ -9,10 +9,12 @@ import { tf } from "../backend/tensors.ts";
 import type { KernelCall } from "./kernel-call.ts";
 import { drawnTensor } from "./time-call.ts";
 
-/** Runs at most, of which the least counts: what disturbs only adds. */
-const RUNS = 20;
-/** Runs that have taken so long say enough. */
-const ENOUGH_SECONDS = 0.015;
+/**
+ * Runs at most, and the seconds of all of them that say enough. Together: what other threads of a process have used is
+ * known to no better than the system's tick, which is as long as many a run.
+ */
+const RUNS_MAX = 200;
+const ENOUGH_SECONDS = 0.03;
 /** In a first run TensorFlow arranges the graph; where it takes so long for every call that is little. */
 const LONG_SECONDS = 0.1;
 const TENSORS_OF_OVERHEAD = 64;
@@ -70,7 +72,7 @@ export function timeInGraph(
 /** How often a call is made for it: when it is recorded, and by runs of its graph. */
 export function callsInGraph(expectedSeconds: number): number {
   if (expectedSeconds >= LONG_SECONDS) return 2;
-  return 2 + Math.min(RUNS, Math.ceil(ENOUGH_SECONDS / expectedSeconds));
+  return 2 + Math.min(RUNS_MAX, Math.ceil(ENOUGH_SECONDS / expectedSeconds));
 }
 
 function madeBy(
@@ -105,18 +107,17 @@ function timedGraph(
         .load();
     });
     const loaded = expectDefined(graph, "a graph");
-    const timed = (): number => {
+    /** Of each, on average. */
+    const timed = (runs: number, enough: number): number => {
       const start = seconds();
-      const found = loaded.run({ given: inputs, read: [] });
-      const passed = seconds() - start;
-      tf.dispose(found);
-      return passed;
+      for (let run = 1; ; run += 1) {
+        tf.dispose(loaded.run({ given: inputs, read: [] }));
+        const passed = seconds() - start;
+        if (run === runs || passed >= enough) return passed / run;
+      }
     };
-    const first = timed();
-    if (first >= LONG_SECONDS * callCount) return first;
-    const all: number[] = [];
-    for (let left = ENOUGH_SECONDS; left > 0 && all.length < RUNS; left -= all.at(-1) ?? 0) all.push(timed());
-    return Math.min(...all);
+    const first = timed(1, 0);
+    return first >= LONG_SECONDS * callCount ? first : timed(RUNS_MAX, ENOUGH_SECONDS);
   } finally {
     graph?.close();
     tf.dispose(inputs);

@@ -52,6 +52,7 @@ type Way = {
   alone(call: KernelCall): Promise<number>;
   /** Of each. @param expected of each, for a way that can tell only what all take */
   together(calls: readonly KernelCall[], expected: readonly number[]): Promise<number[]>;
+  readonly tellsApart: boolean;
   /** How often a call is made that takes so long, and how often several that do so together. */
   readonly callsAlone: (seconds: number) => number;
   readonly callsTogether: (seconds: number) => number;
@@ -127,7 +128,7 @@ function joined(times: readonly KernelTimes[]): KernelTimes {
 function oneByOne({ callSeconds }: TimingLimits, seconds: () => number): Way {
   const own = (taken: number): number => Math.max(0, taken - callSeconds);
   return {
-    ...{ callsAlone: () => 2, callsTogether: () => 6, paceMax: Number.POSITIVE_INFINITY },
+    ...{ callsAlone: () => 2, callsTogether: () => 6, tellsApart: true, paceMax: Number.POSITIVE_INFINITY },
     alone: async (call) => own(await timeCall(call, seconds)),
     together: async (calls) => (await timeInTurns(calls, seconds)).map(own),
   };
@@ -135,7 +136,7 @@ function oneByOne({ callSeconds }: TimingLimits, seconds: () => number): Way {
 
 function inGraphs(overhead: GraphOverhead, seconds: () => number): Way {
   return {
-    ...{ callsAlone: callsInGraph, callsTogether: callsInGraph, paceMax: 1 },
+    ...{ callsAlone: callsInGraph, callsTogether: callsInGraph, tellsApart: false, paceMax: 1 },
     alone: async (call) => timeInGraph([call], overhead, seconds),
     together: async (calls, expected) => {
       const all = timeInGraph(calls, overhead, seconds);
@@ -178,7 +179,7 @@ class Timing {
   }
 
   async timeTogether(items: readonly Item[]): Promise<void> {
-    for (const group of groups(items)) {
+    for (const group of groups(items, this.#way.tellsApart)) {
       if (!this.#fits(group, this.#way.callsTogether)) continue;
       const calls = group.map(({ call }) => call);
       const expected = group.map((item) => item.guess * this.#earlier.of(item));
@@ -201,13 +202,17 @@ class Timing {
   }
 }
 
-/** Calls that are timed together, as many as there is room for. */
-function groups(items: readonly Item[]): Item[][] {
+/**
+ * Calls that are timed together, as many as there is room for. Where they are not told apart a group's are made equally
+ * often in a step: then it does not matter which of them has taken how much of what all took.
+ */
+export function groups(items: readonly Item[], areToldApart: boolean): Item[][] {
   const found: Item[][] = [];
   let room = 0;
-  for (const item of items) {
+  for (const item of areToldApart ? items : items.toSorted((a, b) => a.count - b.count)) {
     const group = found.at(-1);
-    if (group && group.length < TOGETHER_CALLS_MAX && item.work.bytes <= room) group.push(item);
+    const fits = group && group.length < TOGETHER_CALLS_MAX && item.work.bytes <= room;
+    if (fits && (areToldApart || group[0]?.count === item.count)) group.push(item);
     else {
       found.push([item]);
       room = TOGETHER_BYTES_MAX;

@@ -33,6 +33,8 @@ type KernelsAddon = {
 
 type TensorFlowKernel = {
   readonly name: string;
+  /** Of TensorFlow, where it is its own: these have the type of their numbers as an attribute. */
+  readonly builtIn?: string;
   /** In the operation's order, by the names under which layers give them. */
   readonly inputs: readonly string[];
   readonly outputCount: number;
@@ -64,6 +66,12 @@ const KERNELS: readonly TensorFlowKernel[] = [
   { name: SCALED_SOFTMAX_GRADIENT, inputs: ["y", "dy"], outputCount: 1, attributes: ["factor"] },
 ];
 
+/** Of TensorFlow's own operations one that the package has no kernel for. */
+const RELU: TensorFlowKernel = {
+  ...{ name: RELU_GRADIENT, builtIn: "ReluGrad", outputCount: 1, attributes: [] },
+  inputs: ["dy", "y"],
+};
+
 /** What tfjs-node's backend does with an operation of TensorFlow. */
 type OperationRunner = {
   readonly binding: { readonly TF_ATTR_FLOAT: number; readonly TF_ATTR_TYPE: number };
@@ -75,19 +83,9 @@ type OperationRunner = {
   ): tf.TensorInfo[];
 };
 
-/** One of TensorFlow's own operations, which the package has no kernel for; a second call finds it. */
+/** Kernels that need no addon; a second call finds them. */
 export function installTensorFlowOperations(): void {
-  if (tf.getKernel(RELU_GRADIENT, "tensorflow")) return;
-  tf.registerKernel({
-    kernelName: RELU_GRADIENT,
-    backendName: "tensorflow",
-    kernelFunc: ({ inputs, backend }) => {
-      const runner = backend as OperationRunner; // As in `register`.
-      const type = { name: "T", type: runner.binding.TF_ATTR_TYPE, value: DATA_TYPES.float32 };
-      const given = [input(inputs, "dy"), input(inputs, "y")];
-      return runner.executeMultipleOutputs("ReluGrad", [type], given, 1);
-    },
-  });
+  if (!tf.getKernel(RELU.name, "tensorflow")) register(RELU);
 }
 
 let installed: KernelsAddon | undefined;
@@ -110,18 +108,19 @@ export function installTensorFlowKernels(packageName: string, threads: number): 
   return addon;
 }
 
-function register({ name, inputs: order, outputCount, attributes }: TensorFlowKernel): void {
+function register({ name, builtIn, inputs: order, outputCount, attributes }: TensorFlowKernel): void {
   tf.registerKernel({
     kernelName: name,
     backendName: "tensorflow",
     kernelFunc: ({ inputs, attrs, backend }) => {
       const runner = backend as OperationRunner; // The one for which it is registered.
       const given = order.map((key) => input(inputs, key));
-      const values = attributes.map((key) => ({
-        ...{ name: key, type: runner.binding.TF_ATTR_FLOAT },
-        value: attrs?.[key],
-      }));
-      const outputs = runner.executeMultipleOutputs(name, values, given, outputCount);
+      const { TF_ATTR_FLOAT, TF_ATTR_TYPE } = runner.binding;
+      const values = [
+        ...(builtIn ? [{ name: "T", type: TF_ATTR_TYPE, value: DATA_TYPES.float32 }] : []),
+        ...attributes.map((key) => ({ name: key, type: TF_ATTR_FLOAT, value: attrs?.[key] })),
+      ];
+      const outputs = runner.executeMultipleOutputs(builtIn ?? name, values, given, outputCount);
       const [only] = outputs;
       return only && outputCount === 1 ? only : outputs;
     },

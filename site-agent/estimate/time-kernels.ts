@@ -203,21 +203,22 @@ class Timing {
 }
 
 /**
- * Calls that are timed together, as many as there is room for. Where they are not told apart a group's are made equally
- * often in a step: then it does not matter which of them has taken how much of what all took.
+ * Calls that are timed together, as many as there is room for, in their order. Where they are not told apart a group's are
+ * made equally often in a step: then it does not matter which of them has taken how much of what all took.
  */
 export function groups(items: readonly Item[], areToldApart: boolean): Item[][] {
   const found: Item[][] = [];
-  let room = 0;
-  for (const item of areToldApart ? items : items.toSorted((a, b) => a.count - b.count)) {
-    const group = found.at(-1);
-    const fits = group && group.length < TOGETHER_CALLS_MAX && item.work.bytes <= room;
-    if (fits && (areToldApart || group[0]?.count === item.count)) group.push(item);
-    else {
-      found.push([item]);
-      room = TOGETHER_BYTES_MAX;
+  const open = new Map<number, { readonly group: Item[]; room: number }>();
+  for (const item of items) {
+    const kind = areToldApart ? 0 : item.count;
+    let last = open.get(kind);
+    if (!last || last.group.length === TOGETHER_CALLS_MAX || item.work.bytes > last.room) {
+      last = { group: [], room: TOGETHER_BYTES_MAX };
+      open.set(kind, last);
+      found.push(last.group);
     }
-    room -= item.work.bytes;
+    last.group.push(item);
+    last.room -= item.work.bytes;
   }
   return found;
 }

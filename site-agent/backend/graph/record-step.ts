@@ -34,7 +34,7 @@ export type RecordedStep = {
 /** Of TensorFlow's operations, those that multiply matrices. */
 const PRODUCTS = ["MatMul", "BatchMatMul", "BatchMatMulV2"];
 
-/** A constant of equal numbers above this size is filled when it is needed and has no place in the graph. */
+/** A constant of so many equal numbers is filled when it is needed, and has no place in the graph. */
 const FILLED_NUMBERS_MIN = 1024;
 
 /** Together every tensor that the computation reads and did not make itself. */
@@ -160,7 +160,7 @@ function recordingBinding(binding: NativeBinding, { graph, names, format }: Reco
 /** @returns its output's name */
 function constantNode(graph: GraphWriter, constant: ConstantTensor): string {
   const { type, shape, bytes } = constant;
-  const count = shape.reduce((product, size) => product * size, 1);
+  const count = tf.util.sizeFromShape([...shape]);
   const one = bytes.subarray(0, bytes.length / count);
   if (count < FILLED_NUMBERS_MIN || !isRepeated(bytes, one.length)) return graph.constant(constant);
   const { int32 } = DATA_TYPES;
